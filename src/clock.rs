@@ -1,0 +1,198 @@
+//! The two times a token client lives by, handed in so that no test waits for either.
+//!
+//! *Wall time* is what `iat`, certificates and a JWT's `exp` speak of; people and NTP may set it. *Monotonic
+//! time* is what token life, deadlines and backoff count in; nobody sets it, and it runs on while the machine is
+//! suspended (`CLOCK_BOOTTIME`), so that a laptop does not wake up with a "fresh" token of yesterday.
+
+use std::{
+    fmt,
+    future::Future,
+    ops::{Add, Sub},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::watch;
+
+/// A future in a box: what object-safe seams return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A point of monotonic time. Only differences mean something, and only within one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// Time from `earlier` to `self`; zero when `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+}
+
+/// Where both times come from.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Wall time: for `iat`, certificate validity and a JWT's `exp`.
+    fn wall(&self) -> SystemTime;
+
+    /// Monotonic time: for token life, deadlines and backoff.
+    fn now(&self) -> Instant;
+
+    /// Returns when [`now`](Self::now) has reached `at`.
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'_, ()>;
+
+    /// Wall time as a JWT `NumericDate` (RFC 7519 section 2): whole seconds since 1970, UTC.
+    fn numeric_date(&self) -> u64 {
+        numeric_date(self.wall())
+    }
+}
+
+/// `at` as a JWT `NumericDate`; times before 1970 are 0.
+#[must_use]
+pub fn numeric_date(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The machine's own clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl SystemClock {
+    /// The system clock as the rooms of this crate want it.
+    #[must_use]
+    pub fn shared() -> Arc<dyn Clock> {
+        Arc::new(Self)
+    }
+}
+
+/// Tokio's timer stands still in suspend; looking again this often bounds how late a sleeper wakes.
+const LONGEST_NAP: Duration = Duration::from_secs(10);
+
+impl Clock for SystemClock {
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn now(&self) -> Instant {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+        Instant(Duration::new(seconds, nanoseconds))
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            loop {
+                let left = at.since(self.now());
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(LONGEST_NAP)).await;
+            }
+        })
+    }
+}
+
+/// A clock that moves when it is told to: for tests of your own code on top of this library.
+///
+/// It starts at a fixed wall time; [`advance`](Self::advance) moves both times together and wakes the sleepers
+/// that are due.
+#[derive(Debug)]
+pub struct ManualClock {
+    wall_offset: AtomicU64,
+    elapsed: watch::Sender<Duration>,
+}
+
+impl ManualClock {
+    /// A clock that stands at `wall`.
+    #[must_use]
+    pub fn at(wall: SystemTime) -> Arc<Self> {
+        Arc::new(Self {
+            wall_offset: AtomicU64::new(numeric_date(wall)),
+            elapsed: watch::Sender::new(Duration::from_secs(1_000)),
+        })
+    }
+
+    /// Lets `by` pass on both times.
+    pub fn advance(&self, by: Duration) {
+        self.wall_offset.fetch_add(by.as_secs(), Ordering::SeqCst);
+        self.elapsed.send_modify(|elapsed| *elapsed += by);
+    }
+
+    /// Sets the wall time alone, as an operator or NTP would (whole seconds).
+    pub fn set_wall(&self, wall: SystemTime) {
+        self.wall_offset.store(numeric_date(wall), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn wall(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.wall_offset.load(Ordering::SeqCst))
+    }
+
+    fn now(&self) -> Instant {
+        Instant(*self.elapsed.borrow())
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'_, ()> {
+        let mut elapsed = self.elapsed.subscribe();
+        Box::pin(async move {
+            // The sender lives in `self`, so the only way to leave is that the time has come.
+            let _ = elapsed.wait_for(|elapsed| Instant(*elapsed) >= at).await;
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_when_its_time_has_come_and_not_before() {
+        let clock = ManualClock::at(UNIX_EPOCH);
+        let at = clock.now() + Duration::from_secs(5);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(at).await }
+        });
+        clock.advance(Duration::from_secs(4));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(Duration::from_secs(1));
+        sleeper.await.unwrap();
+    }
+
+    #[test]
+    fn setting_the_wall_clock_leaves_monotonic_time_alone() {
+        let clock = ManualClock::at(UNIX_EPOCH);
+        let before = clock.now();
+        clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_000_000));
+        assert_eq!(clock.now(), before);
+        assert_eq!(clock.numeric_date(), 1_000_000);
+    }
+
+    #[test]
+    fn monotonic_time_of_the_system_never_runs_backwards() {
+        let first = SystemClock.now();
+        assert!(SystemClock.now() >= first);
+    }
+}

@@ -1,0 +1,9 @@
+//! Segl: access tokens for Norwegian public APIs from a key that never leaves its hardware.
+
+pub mod call;
+pub mod certificate;
+pub mod clock;
+pub mod grant;
+pub mod jose;
+pub mod sign;
+pub mod token;

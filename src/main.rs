@@ -1,0 +1,2 @@
+//! Segl.
+fn main() {}

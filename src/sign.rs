@@ -1,0 +1,255 @@
+//! Room 1: signatures. What a key is, who holds it, and the proof that it is the one the authority knows.
+//!
+//! ```text
+//!   Identity (kid | certificate) ─┐
+//!                                 ├─ Credential ── prove ──▶ Proven ──▶ grant
+//!   Signer (device | file) ───────┘
+//! ```
+//!
+//! A [`Signer`] is handed a *maker* of the message, not a message: the maker runs once, when the device's turn has
+//! come, so that `iat` does not age in a queue.
+
+mod error;
+
+pub use self::error::{Error, Fault, PinProblem, Retry, Sought};
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::{
+    call::Call,
+    certificate::Chain,
+    clock::BoxFuture,
+    jose::{Algorithm, Header, KeyReference, RsaPublicKey},
+};
+
+/// A signer's key, as far as the world may know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// What it signs with.
+    pub algorithm: Algorithm,
+    /// The public half.
+    pub public_key: RsaPublicKey,
+    /// Rises each time the signer found its key anew (a device that came back, a file read again): a proof made
+    /// for one generation is repeated for the next.
+    pub generation: u64,
+    /// The device that holds it, as `label (serial)`; `None` for files.
+    pub device: Option<String>,
+}
+
+/// Makes the message to be signed. Called at most once, on the signer's own thread, when the signature is made.
+pub type MakeMessage = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
+/// A message and its signature.
+#[derive(Clone)]
+pub struct Signed {
+    /// What [`MakeMessage`] returned.
+    pub message: Vec<u8>,
+    /// JOSE-encoded signature (RFC 7518 section 3.3: PKCS#1 v1.5 as it is), verified with the public key.
+    pub signature: Vec<u8>,
+    /// Generation of the key that signed.
+    pub generation: u64,
+}
+
+impl fmt::Debug for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Message and signature together are an assertion: a credential for two minutes.
+        f.debug_struct("Signed").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// What a signer can say of itself without touching its device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Signatures made since the start.
+    pub signatures: u64,
+    /// What went wrong last, when nothing has gone right since.
+    pub trouble: Option<Error>,
+}
+
+/// Makes signatures with one private key.
+///
+/// Constructing one touches neither device nor file: the key is asked for when it is first needed and remembered.
+pub trait Signer: Send + Sync + fmt::Debug {
+    /// The key, asked of the device when it is first there.
+    ///
+    /// # Errors
+    /// [`Error`] when device or key cannot be had within the call's deadline.
+    fn key<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Key, Error>>;
+
+    /// Signs what `make` makes. A signature that does not verify with the public key is never returned.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no signature within the call's deadline; `make` may or may not have run.
+    fn sign<'a>(&'a self, call: &'a Call, make: MakeMessage) -> BoxFuture<'a, Result<Signed, Error>>;
+
+    /// The certificates that stand beside the key, chained by verified signatures, leaf first, as far as they go.
+    ///
+    /// # Errors
+    /// [`Error`] when the device cannot be had, or no certificate of this key is there.
+    fn chain<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Chain, Error>>;
+
+    /// A snapshot; touches nothing.
+    fn health(&self) -> Health;
+}
+
+/// Who we are at the authority.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Identity {
+    /// By a key that is registered on the client under this `kid`.
+    KeyId(String),
+    /// By a certificate chain.
+    Certificate(CertificateSource),
+}
+
+/// Where the chain comes from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CertificateSource {
+    /// It stands beside the key; read when the key is first there. `root` says whether a self-signed end goes along.
+    Beside {
+        /// Send the root too, where it is at hand (eSeals).
+        root: bool,
+    },
+    /// It was read from a file.
+    Given(Chain),
+}
+
+/// An identity and the signer that is said to hold its key. Nothing has been touched or compared yet.
+pub struct Credential {
+    identity: Identity,
+    signer: Arc<dyn Signer>,
+    proof: RwLock<Option<Proven>>,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("signer", &self.signer).finish_non_exhaustive()
+    }
+}
+
+impl Credential {
+    /// Puts the two together; touches nothing.
+    #[must_use]
+    pub fn new(identity: Identity, signer: Arc<dyn Signer>) -> Self {
+        Self { identity, signer, proof: RwLock::new(None) }
+    }
+
+    /// The signer.
+    #[must_use]
+    pub fn signer(&self) -> &Arc<dyn Signer> {
+        &self.signer
+    }
+
+    /// Compares the identity's key with the signer's. The proof is remembered for the key's generation and made
+    /// again after a reconnection. A `kid` says nothing about the key it names, so there is nothing to compare.
+    ///
+    /// # Errors
+    /// [`Error`] when the key cannot be had, is none that Maskinporten takes, or is not the certificate's.
+    pub async fn prove(&self, call: &Call) -> Result<Proven, Error> {
+        let key = self.signer.key(call).await?;
+        if let Some(proven) = self.remembered(key.generation) {
+            return Ok(proven);
+        }
+        if !key.algorithm.accepted_by_maskinporten() {
+            return Err(Error::Algorithm(key.algorithm));
+        }
+        if key.public_key.bits() < 2048 {
+            return Err(Error::UnusableKey {
+                key: key.device.clone().unwrap_or_else(|| "in the file".into()),
+                reason: format!("it has {} bits; Maskinporten wants 2048 or more", key.public_key.bits()),
+            });
+        }
+        let (reference, chain) = match &self.identity {
+            Identity::KeyId(kid) => (KeyReference::Kid(kid.clone()), None),
+            Identity::Certificate(CertificateSource::Given(chain)) => {
+                (KeyReference::X5c(chain.to_der(true)), Some(chain.clone()))
+            }
+            Identity::Certificate(CertificateSource::Beside { root }) => {
+                let chain = self.signer.chain(call).await?;
+                (KeyReference::X5c(chain.to_der(*root)), Some(chain))
+            }
+        };
+        if let Some(chain) = &chain {
+            let certified = chain.leaf().public_key().map_err(|why| Error::Certificate(why.to_string()))?;
+            if certified != key.public_key {
+                return Err(Error::Mismatch {
+                    certificate: certified.thumbprint(),
+                    key: key.public_key.thumbprint(),
+                });
+            }
+        }
+        let header = Header { alg: key.algorithm, key: reference }.encode();
+        let proven = Proven(Arc::new(Proof {
+            thumbprint: key.public_key.thumbprint(),
+            header,
+            key,
+            chain,
+            signer: self.signer.clone(),
+        }));
+        *self.proof.write().unwrap_or_else(PoisonError::into_inner) = Some(proven.clone());
+        Ok(proven)
+    }
+
+    fn remembered(&self, generation: u64) -> Option<Proven> {
+        let proof = self.proof.read().unwrap_or_else(PoisonError::into_inner);
+        proof.as_ref().filter(|proven| proven.0.key.generation == generation).cloned()
+    }
+}
+
+/// A credential whose key was there and was the right one: the only thing that can make a grant.
+#[derive(Clone)]
+pub struct Proven(Arc<Proof>);
+
+struct Proof {
+    header: String,
+    thumbprint: String,
+    key: Key,
+    chain: Option<Chain>,
+    signer: Arc<dyn Signer>,
+}
+
+impl fmt::Debug for Proven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proven").field("thumbprint", &self.0.thumbprint).finish_non_exhaustive()
+    }
+}
+
+impl Proven {
+    /// The protected header, base64url-encoded once and for all.
+    #[must_use]
+    pub fn encoded_header(&self) -> &str {
+        &self.0.header
+    }
+
+    /// RFC 7638 thumbprint of the key.
+    #[must_use]
+    pub fn thumbprint(&self) -> &str {
+        &self.0.thumbprint
+    }
+
+    /// The device that holds the key, as `label (serial)`.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        self.0.key.device.as_deref()
+    }
+
+    /// The certificate chain, for identities that have one.
+    #[must_use]
+    pub fn chain(&self) -> Option<&Chain> {
+        self.0.chain.as_ref()
+    }
+
+    /// Signs what `make` makes with the proven key and with no other.
+    ///
+    /// # Errors
+    /// Those of [`Signer::sign`], and [`Error::KeyChanged`] when another key has taken the proven one's place.
+    pub async fn sign(&self, call: &Call, make: MakeMessage) -> Result<Signed, Error> {
+        let signed = self.0.signer.sign(call, make).await?;
+        if signed.generation == self.0.key.generation { Ok(signed) } else { Err(Error::KeyChanged) }
+    }
+}

@@ -1,0 +1,281 @@
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::jose::Algorithm;
+
+/// Whose move it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Configuration, key, certificate or PIN: a person must act.
+    Configuration,
+    /// The device, its library or its link.
+    Device,
+    /// The authority refused.
+    Authority,
+    /// The network between us and the authority.
+    Network,
+    /// This side has more to do than it can: ask again.
+    Load,
+}
+
+/// When asking again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retry {
+    /// Not before something has been changed.
+    Never,
+    /// At once, with a newly minted grant.
+    NewGrant,
+    /// After this time, with a newly minted grant.
+    After(Duration),
+}
+
+/// What a selection was looking for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Sought {
+    /// A PKCS#11 token: a card, a partition, a USB key.
+    Device,
+    /// A private key.
+    Key,
+    /// A certificate.
+    Certificate,
+}
+
+impl fmt::Display for Sought {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => "device",
+            Self::Key => "private key",
+            Self::Certificate => "certificate",
+        })
+    }
+}
+
+/// Why no login was tried, or what it ended in. None of these is ever followed by another C_Login on its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PinProblem {
+    /// The device needs a PIN and no source is configured, or none of those named exists.
+    Missing,
+    /// The source is there and cannot be read; the reason is given.
+    Source(String),
+    /// The device refused the PIN (the CKR code is given).
+    Refused(String),
+    /// This PIN was refused earlier and its source has not changed.
+    RefusedBefore,
+    /// The device says that the PIN is locked.
+    Locked,
+    /// The device says that one try is left; a program does not spend it.
+    FinalTry,
+    /// The PIN is shorter or longer than the device takes (limits given).
+    Length(u64, u64),
+}
+
+/// Why there is no signature. Plain data: it can be cloned, sent between processes and stored.
+///
+/// `Display` says what happened, [`remedy`](Self::remedy) what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A key or certificate file cannot be used.
+    #[error("{path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The key description (URI) makes no sense.
+    #[error("the key {uri:?} cannot be used: {problem}")]
+    Uri {
+        /// As configured.
+        uri: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The PKCS#11 library cannot be loaded or initialized.
+    #[error("the PKCS#11 library {path} cannot be loaded: {problem}")]
+    Module {
+        /// Path of the library, or the place looked at.
+        path: String,
+        /// What the loader says.
+        problem: String,
+    },
+    /// Nothing matches the URI.
+    #[error("no {sought} matches {uri}{}", listed("seen", candidates))]
+    NotFound {
+        /// What was looked for.
+        sought: Sought,
+        /// As configured.
+        uri: String,
+        /// What is there instead.
+        candidates: Vec<String>,
+    },
+    /// More than one thing matches the URI.
+    #[error("more than one {sought} matches {uri}{}", listed("candidates", candidates))]
+    Ambiguous {
+        /// What was looked for.
+        sought: Sought,
+        /// As configured.
+        uri: String,
+        /// All that match.
+        candidates: Vec<String>,
+    },
+    /// The key is there and cannot make signatures that Maskinporten takes.
+    #[error("the key {key} cannot be used: {reason}")]
+    UnusableKey {
+        /// The key, as a person would name it.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// The algorithm is none that Maskinporten takes.
+    #[error("Maskinporten accepts only RS256, RS384, RS512; this signer is set to {0}")]
+    Algorithm(Algorithm),
+    /// The PIN: see [`PinProblem`].
+    #[error("{}", pin_sentence(device, problem))]
+    Pin {
+        /// The device, as a person would name it.
+        device: String,
+        /// What about the PIN.
+        problem: PinProblem,
+    },
+    /// The device answered with an error.
+    #[error("the device answered {code} to {function}")]
+    Device {
+        /// PKCS#11 function, `C_Sign` for example.
+        function: String,
+        /// `CKR_…` name, or the number for vendor codes.
+        code: String,
+    },
+    /// The device's signature does not verify with the device's public key; it was thrown away.
+    #[error("the device returned a signature that does not verify with its own public key; it was not sent")]
+    WrongSignature,
+    /// `kid` or certificate belongs to another key.
+    #[error("the certificate ({certificate}) belongs to another key than the signer's ({key})")]
+    Mismatch {
+        /// Thumbprint of the certificate's public key.
+        certificate: String,
+        /// Thumbprint of the signer's public key.
+        key: String,
+    },
+    /// The certificate cannot be used for a grant.
+    #[error("the certificate cannot be used: {0}")]
+    Certificate(String),
+    /// The key changed between proof and signature: the device came back with another one.
+    #[error("the key changed while a grant was being signed")]
+    KeyChanged,
+    /// The queue in front of the device is full.
+    #[error("{waiting} signatures are waiting for the device already")]
+    Busy {
+        /// Jobs in the queue.
+        waiting: usize,
+    },
+    /// The caller's deadline passed before the device's turn came or ended.
+    #[error("the device did not answer before the deadline")]
+    Deadline,
+    /// The signer has been shut down.
+    #[error("the signer has been shut down")]
+    Closed,
+}
+
+impl Error {
+    /// Whose move it is.
+    #[must_use]
+    pub fn kind(&self) -> Fault {
+        match self {
+            Self::Device { .. } | Self::WrongSignature | Self::Deadline | Self::KeyChanged => Fault::Device,
+            // A device that is not plugged in looks the same as one that was named wrongly: it may come.
+            Self::NotFound { sought: Sought::Device, .. } => Fault::Device,
+            Self::Busy { .. } | Self::Closed => Fault::Load,
+            _ => Fault::Configuration,
+        }
+    }
+
+    /// When asking again can help.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::KeyChanged => Retry::NewGrant,
+            Self::Busy { .. } => Retry::After(Duration::from_secs(1)),
+            Self::Device { .. } | Self::Deadline | Self::NotFound { sought: Sought::Device, .. } => {
+                Retry::After(Duration::from_secs(5))
+            }
+            _ => Retry::Never,
+        }
+    }
+
+    /// What to do, in one sentence.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::File { remedy, .. } => remedy.clone(),
+            Self::Uri { .. } => "Run `segl keys` and paste the URI that it prints.".into(),
+            Self::Module { .. } => {
+                "Install the vendor's PKCS#11 library, or name it with module-path= in the key URI.".into()
+            }
+            Self::NotFound { sought: Sought::Device, .. } => {
+                "Plug the device in or start its service; `segl keys` shows what the library sees.".into()
+            }
+            Self::NotFound { .. } => "Run `segl keys` and paste the URI of the key you want.".into(),
+            Self::Ambiguous { .. } => {
+                "Add serial=, id= or object= to the URI until one candidate is left.".into()
+            }
+            Self::UnusableKey { .. } => "Use an RSA key of at least 2048 bits that may sign.".into(),
+            Self::Algorithm(_) => "Set algorithm to RS256, or leave it out.".into(),
+            Self::Pin { problem, .. } => pin_remedy(problem).into(),
+            Self::Device { .. } => "Look at the device and its service, then try again.".into(),
+            Self::WrongSignature => {
+                "Give the vendor this message with the library's version; another mechanism may work.".into()
+            }
+            Self::Mismatch { .. } => "Use the certificate that was issued for this key.".into(),
+            Self::Certificate(_) => "Run `segl keys` to see which certificates stand beside the key.".into(),
+            Self::KeyChanged => "Try again.".into(),
+            Self::Busy { .. } => "Try again in a second; more lanes help if the device takes them.".into(),
+            Self::Deadline => "See whether the device hangs; restart its service if it does.".into(),
+            Self::Closed => "Start the program again.".into(),
+        }
+    }
+}
+
+fn listed(word: &str, candidates: &[String]) -> String {
+    if candidates.is_empty() { String::new() } else { format!("; {word}: {}", candidates.join(", ")) }
+}
+
+fn pin_sentence(device: &str, problem: &PinProblem) -> String {
+    match problem {
+        PinProblem::Missing => format!("{device} needs a PIN and none of the configured sources has one"),
+        PinProblem::Source(reason) => format!("the PIN for {device} cannot be read: {reason}"),
+        PinProblem::Refused(code) => format!("{device} refused the PIN ({code}); it was tried once"),
+        PinProblem::RefusedBefore => {
+            format!("the PIN for {device} was refused before; it was not tried again")
+        }
+        PinProblem::Locked => format!("the PIN of {device} is locked"),
+        PinProblem::FinalTry => format!("{device} has one PIN try left; it was not spent"),
+        PinProblem::Length(min, max) => {
+            format!("the PIN for {device} was not tried: the device takes {min} to {max} characters")
+        }
+    }
+}
+
+fn pin_remedy(problem: &PinProblem) -> &'static str {
+    match problem {
+        PinProblem::Missing => {
+            "Set pin = \"file:PATH\", \"credential:NAME\", \"exec:COMMAND\" or \"prompt\" on the signer."
+        }
+        PinProblem::Source(_) => {
+            "Make the PIN source readable for the user who runs Segl, and for nobody else."
+        }
+        PinProblem::Refused(_) | PinProblem::RefusedBefore => {
+            "Correct the PIN at its source, then start again."
+        }
+        PinProblem::Locked => "Unlock it with the PUK or the security officer's PIN, in the vendor's tool.",
+        PinProblem::FinalTry => "Log in once by hand with the right PIN, in the vendor's tool.",
+        PinProblem::Length(..) => "Correct the PIN at its source.",
+    }
+}

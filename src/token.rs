@@ -1,0 +1,159 @@
+//! Room 3: tokens. One trait for all that gives one: Maskinporten, an exchange, a cache in front of either.
+
+mod error;
+
+pub use self::error::{Authority, Error, Refusal};
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    call::Call,
+    clock::{BoxFuture, Clock, Instant},
+    grant::TokenRequest,
+};
+
+/// Gives access tokens: Maskinporten, an exchange, or a cache. Object-safe; shared behind an `Arc`.
+pub trait TokenSource: Send + Sync + fmt::Debug {
+    /// A token for `request` that is usable for at least [`Call::required_life`].
+    ///
+    /// # Errors
+    /// [`Error`] when there is none within the call's deadline. It says whose move it is.
+    fn token<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<AccessToken, Error>>;
+}
+
+/// How a token came to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Issued for this request.
+    Fresh,
+    /// From the cache.
+    Cached,
+    /// From the cache past its renewal point, since renewal fails at the moment: usable until it expires.
+    WhileDown,
+}
+
+/// Where a token comes from: what an audit line wants to know, and nothing secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Provenance {
+    /// `jti` of the grant it was issued for.
+    pub jti: String,
+    /// RFC 7638 thumbprint of the key that signed the grant.
+    pub key: String,
+    /// Device that signed, as `label (serial)`.
+    pub device: Option<String>,
+}
+
+/// An access token. Cheap to clone; its text is secret and silent in `Debug`.
+#[derive(Clone)]
+pub struct AccessToken {
+    inner: Arc<Issued>,
+    delivery: Delivery,
+}
+
+struct Issued {
+    text: SecretString,
+    scope: String,
+    expires_at: Instant,
+    expires_wall: u64,
+    life: Duration,
+    provenance: Provenance,
+}
+
+impl AccessToken {
+    /// A token as issued. `asked_at` and `asked_wall` (seconds since 1970) are the two times just *before* the request was sent,
+    /// so that its way over the network makes it expire early rather than late.
+    #[must_use]
+    pub fn issued(
+        text: SecretString,
+        scope: String,
+        asked_at: Instant,
+        asked_wall: u64,
+        life: Duration,
+        provenance: Provenance,
+    ) -> Self {
+        let inner = Issued {
+            text,
+            scope,
+            expires_at: asked_at + life,
+            expires_wall: asked_wall.saturating_add(life.as_secs()),
+            life,
+            provenance,
+        };
+        Self { inner: Arc::new(inner), delivery: Delivery::Fresh }
+    }
+
+    /// The same token, marked with how it reached the caller.
+    #[must_use]
+    pub fn delivered(&self, delivery: Delivery) -> Self {
+        Self { inner: self.inner.clone(), delivery }
+    }
+
+    /// The token itself, for an `Authorization: Bearer` header.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        self.inner.text.expose_secret()
+    }
+
+    /// The scopes it was issued for, separated by spaces.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        &self.inner.scope
+    }
+
+    /// When it expires (monotonic).
+    #[must_use]
+    pub fn expires_at(&self) -> Instant {
+        self.inner.expires_at
+    }
+
+    /// When it expires, in seconds since 1970 by this machine's clock.
+    #[must_use]
+    pub fn expires_wall(&self) -> u64 {
+        self.inner.expires_wall
+    }
+
+    /// How long it was issued for.
+    #[must_use]
+    pub fn life(&self) -> Duration {
+        self.inner.life
+    }
+
+    /// How it reached the caller.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn provenance(&self) -> &Provenance {
+        &self.inner.provenance
+    }
+
+    /// What is left of its life: the lesser of what the two clocks say. A wall clock that was set forward makes a
+    /// token expire early; one that was set back does not make it live longer.
+    #[must_use]
+    pub fn left(&self, clock: &dyn Clock) -> Duration {
+        let monotonic = self.inner.expires_at.since(clock.now());
+        let wall = Duration::from_secs(self.inner.expires_wall.saturating_sub(clock.numeric_date()));
+        monotonic.min(wall)
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken")
+            .field("scope", &self.inner.scope)
+            .field("expires_wall", &self.inner.expires_wall)
+            .field("delivery", &self.delivery)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,288 @@
+use std::{fmt, time::Duration};
+
+use crate::{
+    grant::InvalidRequest,
+    sign::{self, Fault, Retry},
+};
+
+/// Who gives tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Authority {
+    /// Digdir's OAuth 2 server.
+    Maskinporten,
+    /// Norwegian Customs (Toll).
+    Customs,
+    /// Altinn 3.
+    Altinn,
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Maskinporten => "Maskinporten",
+            Self::Customs => "Customs",
+            Self::Altinn => "Altinn",
+        })
+    }
+}
+
+/// A refusal, carried whole: what the authority's support wants to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Who refused.
+    pub authority: Authority,
+    /// HTTP status.
+    pub status: u16,
+    /// OAuth 2 `error` (RFC 6749 section 5.2), where the body has one.
+    pub error: Option<String>,
+    /// `error_description`, or the body's text where it is no JSON; at most 2,000 characters.
+    pub description: String,
+    /// `MP-…`, found anywhere in the description.
+    pub code: Option<String>,
+    /// Trace or correlation id, found in the description.
+    pub trace_id: Option<String>,
+}
+
+impl Refusal {
+    /// Reads a refusal out of an answer's body.
+    #[must_use]
+    pub fn read(authority: Authority, status: u16, body: &[u8]) -> Self {
+        let json: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(body).ok();
+        let member = |name: &str| {
+            json.as_ref().and_then(|json| json.get(name)).and_then(|value| value.as_str()).map(printable)
+        };
+        let description = member("error_description")
+            .or_else(|| member("detail"))
+            .or_else(|| member("title"))
+            .unwrap_or_else(|| {
+                if json.is_some() { String::new() } else { printable(&String::from_utf8_lossy(body)) }
+            });
+        Self {
+            authority,
+            status,
+            error: member("error"),
+            code: mp_code(&description),
+            trace_id: trace_id(&description),
+            description,
+        }
+    }
+
+    /// Whether the authority said what is wrong. A refusal that does not may be tried again.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.error.is_some() || self.code.is_some()
+    }
+
+    /// Whether the key may just not have reached the authority yet (2 to 15 minutes after upload).
+    #[must_use]
+    pub fn may_be_propagation(&self) -> bool {
+        matches!(self.code.as_deref(), Some("MP-200" | "MP-303")) || self.mentions("unknown key identifier")
+    }
+
+    fn mentions(&self, lower_case: &str) -> bool {
+        self.description.to_ascii_lowercase().contains(lower_case)
+    }
+}
+
+/// Bounded, on one line, without control characters: it goes to terminals and logs.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(2_000)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+fn mp_code(text: &str) -> Option<String> {
+    text.match_indices("MP-").find_map(|(at, _)| {
+        let code = text.get(at..at + 6)?;
+        code.bytes().skip(3).all(|byte| byte.is_ascii_digit()).then(|| code.to_owned())
+    })
+}
+
+fn trace_id(text: &str) -> Option<String> {
+    ["trace_id:", "correlation id:"].iter().find_map(|label| {
+        let (_, after) = text.split_once(label)?;
+        let id: String =
+            after.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        (!id.is_empty()).then_some(id)
+    })
+}
+
+/// Why there is no token. Plain data; cheap to clone, since every waiter on one flight gets its own.
+///
+/// `Display` says what happened, [`remedy`](Self::remedy) what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request is one that no authority would grant; nothing was signed or sent.
+    #[error(transparent)]
+    Request(#[from] InvalidRequest),
+    /// There is no signature.
+    #[error(transparent)]
+    Sign(#[from] sign::Error),
+    /// The authority refused.
+    #[error("{} refused ({}): {}", .0.authority, .0.error.as_deref().unwrap_or("no error code"), .0.description)]
+    Refused(Box<Refusal>),
+    /// The authority cannot be reached, or answers that it cannot serve.
+    #[error("{authority} cannot be reached: {problem}")]
+    Unreachable {
+        /// Who.
+        authority: Authority,
+        /// What the network or the server said.
+        problem: String,
+    },
+    /// The authority's answer makes no sense.
+    #[error("{authority} gave an answer that cannot be used: {problem}")]
+    Malformed {
+        /// Who.
+        authority: Authority,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The token that came lives shorter than the caller needs it for.
+    #[error("{authority} gives tokens that live {life:?}, and {needed:?} are needed")]
+    TooShort {
+        /// Who.
+        authority: Authority,
+        /// How long its tokens live.
+        life: Duration,
+        /// How long the caller needs one for.
+        needed: Duration,
+    },
+    /// The caller's deadline passed. What the work was waiting for then is said inside, when it is known.
+    #[error("no token before the deadline{}", .0.as_ref().map(|last| format!(" (last: {last})")).unwrap_or_default())]
+    Deadline(Option<Box<Error>>),
+    /// The source has been shut down.
+    #[error("the token source has been shut down")]
+    Closed,
+}
+
+impl Error {
+    /// Whose move it is.
+    #[must_use]
+    pub fn kind(&self) -> Fault {
+        match self {
+            Self::Request(_) => Fault::Configuration,
+            Self::Sign(error) => error.kind(),
+            Self::Refused(_) | Self::TooShort { .. } => Fault::Authority,
+            Self::Unreachable { .. } | Self::Malformed { .. } => Fault::Network,
+            Self::Deadline(Some(last)) => last.kind(),
+            Self::Deadline(None) => Fault::Network,
+            Self::Closed => Fault::Load,
+        }
+    }
+
+    /// When asking again can help (`protocol`: Digdir's troubleshooting page, and Customs' rule that a rejection
+    /// without a clear message may be tried again). Always with a newly minted grant.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Sign(error) => error.retry(),
+            Self::Refused(refusal) => match refusal.code.as_deref() {
+                Some("MP-012" | "MP-130") => Retry::NewGrant,
+                _ if refusal.may_be_propagation() => Retry::After(Duration::from_secs(5)),
+                _ if !refusal.is_clear() => Retry::After(Duration::from_secs(1)),
+                _ => Retry::Never,
+            },
+            Self::Unreachable { .. } | Self::Malformed { .. } => Retry::After(Duration::from_secs(1)),
+            Self::Request(_) | Self::TooShort { .. } | Self::Deadline(_) | Self::Closed => Retry::Never,
+        }
+    }
+
+    /// What to do, in one sentence.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Request(error) => error.remedy(),
+            Self::Sign(error) => error.remedy(),
+            Self::Refused(refusal) => refusal_remedy(refusal).into(),
+            Self::Unreachable { authority, .. } => {
+                format!(
+                    "Check firewall, proxy and DNS; then see whether {authority} is up (status.digdir.no)."
+                )
+            }
+            Self::Malformed { authority, .. } => {
+                format!("See whether a proxy stands between this machine and {authority}; then try again.")
+            }
+            Self::TooShort { .. } => "Ask the API owner for a longer token life.".into(),
+            Self::Deadline(Some(last)) => last.remedy(),
+            Self::Deadline(None) => "Try again; allow more time if the device or the network is slow.".into(),
+            Self::Closed => "Start the program again.".into(),
+        }
+    }
+}
+
+fn refusal_remedy(refusal: &Refusal) -> &'static str {
+    match refusal.code.as_deref() {
+        Some("MP-011") => "Maskinporten could not read the grant; report this with the trace id.",
+        Some("MP-012") => "Try again; if it comes back, two machines make the same jti.",
+        Some("MP-100") => "Check client_id, and that the client lives in this environment.",
+        Some("MP-110") => "Check that environment and client belong together.",
+        Some("MP-120") => "Use a valid virksomhetssertifikat of this environment (test or prod).",
+        Some("MP-121") => {
+            "Upload the key again in Samarbeidsportalen; registered keys live one year at most."
+        }
+        Some("MP-122") => "Use a certificate of the organisation that owns the client.",
+        Some("MP-123") => {
+            "The certificate chain was not understood; see what `segl grant NAME --decode` shows."
+        }
+        Some("MP-124") => "Check that kid or certificate belongs to this key, and that it has not expired.",
+        Some("MP-130") => "Check this machine's clock.",
+        Some("MP-200") => "Add the scope to the client in Samarbeidsportalen (it takes up to 15 minutes).",
+        Some("MP-201") => "Create a new client of the type maskinporten; the type of a client cannot change.",
+        Some("MP-250") => "Ask the API owner to grant the scope to your organisation.",
+        Some("MP-251") => "The customer must delegate the scope to you in Altinn, in the same environment.",
+        Some("MP-301" | "MP-302") => "Check authorization_details.",
+        Some("MP-303") => "Check that the customer has approved the system user, and its externalRef.",
+        _ if refusal.mentions("unknown key identifier") => {
+            "Check the kid against Samarbeidsportalen; a new key takes up to 15 minutes to get there."
+        }
+        _ if refusal.mentions("pre-registered") => "Set kid on the client: it has registered keys.",
+        _ if refusal.mentions("issue time is after now") => "Set this machine's clock (NTP); it runs ahead.",
+        _ if refusal.mentions("consumer_org") => "Leave consumer_org out: it is your own organisation.",
+        _ if refusal.mentions("not authorized to request scope") => {
+            "Ask Customs to grant the scope; toll:eu/ scopes are for eSeals, toll: scopes for clients."
+        }
+        _ => match refusal.authority {
+            Authority::Maskinporten => "Look the message up at docs.digdir.no (maskinporten_feilsoking).",
+            Authority::Customs => "Check that your organisation is registered for this API at Customs.",
+            Authority::Altinn => {
+                "Check that the Altinn environment belongs to this Maskinporten environment."
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_found_wherever_it_stands() {
+        for text in ["MP-124 Invalid JWT signature", "Invalid JWT signature. MP-124 (trace_id: abc)"] {
+            assert_eq!(mp_code(text).as_deref(), Some("MP-124"));
+        }
+        assert_eq!(mp_code("MP-12 and MP-æ"), None);
+    }
+
+    #[test]
+    fn a_refusal_is_carried_whole() {
+        let body = br#"{"error":"invalid_grant","error_description":"Invalid JWT signature. MP-124 (trace_id: 0f0f)"}"#;
+        let refusal = Refusal::read(Authority::Maskinporten, 400, body);
+        assert_eq!(refusal.error.as_deref(), Some("invalid_grant"));
+        assert_eq!(refusal.code.as_deref(), Some("MP-124"));
+        assert_eq!(refusal.trace_id.as_deref(), Some("0f0f"));
+        assert_eq!(Error::Refused(Box::new(refusal)).retry(), Retry::Never);
+    }
+
+    #[test]
+    fn a_refusal_that_says_nothing_may_be_tried_again() {
+        let refusal = Refusal::read(Authority::Customs, 403, b"<html>\x1b[31mno</html>");
+        assert_eq!(refusal.description, "<html> [31mno</html>");
+        assert!(matches!(Error::Refused(Box::new(refusal)).retry(), Retry::After(_)));
+    }
+}
