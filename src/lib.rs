@@ -4,6 +4,7 @@ pub mod call;
 pub mod certificate;
 pub mod clock;
 pub mod grant;
+pub mod http;
 pub mod jose;
 pub mod sign;
 pub mod token;
