@@ -1,8 +1,14 @@
 //! Room 3: tokens. One trait for all that gives one: Maskinporten, an exchange, a cache in front of either.
 
 mod error;
+mod exchange;
+mod maskinporten;
 
-pub use self::error::{Authority, Error, Refusal};
+pub use self::{
+    error::{Authority, Error, Refusal},
+    exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken},
+    maskinporten::Maskinporten,
+};
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -134,6 +134,8 @@ pub enum Error {
         authority: Authority,
         /// What the network or the server said.
         problem: String,
+        /// How long the server asks to be left alone (`Retry-After`).
+        retry_after: Option<Duration>,
     },
     /// The authority's answer makes no sense.
     #[error("{authority} gave an answer that cannot be used: {problem}")]

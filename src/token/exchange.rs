@@ -1,0 +1,142 @@
+//! Token exchange: a Maskinporten token in, another authority's token out.
+
+mod altinn;
+mod customs;
+
+pub use self::{altinn::Altinn, customs::Customs};
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    AccessToken, Authority, Error, TokenSource,
+    maskinporten::{IssuedToken, backoff, unreachable, worth_waiting_for},
+};
+use crate::{
+    call::Call,
+    clock::{BoxFuture, Clock},
+    grant::TokenRequest,
+    http::{Http, Response},
+    sign::Retry,
+};
+
+/// What the subject token must still have left: the way to the other authority takes a moment.
+const SUBJECT_LIFE: Duration = Duration::from_secs(10);
+
+/// How one authority's exchange differs from another's. Pure: it makes a request and reads an answer.
+pub trait Counterparty: Send + Sync + fmt::Debug {
+    /// Who it is.
+    fn authority(&self) -> Authority;
+
+    /// Sends the subject token.
+    ///
+    /// # Errors
+    /// [`crate::http::Error`] when there is no answer.
+    fn send<'a>(
+        &'a self,
+        http: &'a Http,
+        subject: &'a AccessToken,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Response, crate::http::Error>>;
+
+    /// Reads the answer. `now` is wall time in seconds since 1970, just before the request was sent.
+    ///
+    /// # Errors
+    /// [`Error`] for refusals and answers without a token.
+    fn read(&self, response: &Response, subject: &AccessToken, now: u64) -> Result<ExchangedToken, Error>;
+}
+
+/// A token as the counterparty issued it.
+pub struct ExchangedToken(IssuedToken);
+
+impl fmt::Debug for ExchangedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangedToken").field("life", &self.0.life).finish_non_exhaustive()
+    }
+}
+
+/// Exchanges the tokens of `subject` at a [`Counterparty`].
+///
+/// `subject` is to be Maskinporten itself, not a cache: a token that is only a step on the way is neither renewed nor
+/// kept, so that there is one signature per life of the *issued* token.
+#[derive(Debug)]
+pub struct Exchange {
+    subject: Arc<dyn TokenSource>,
+    counterparty: Box<dyn Counterparty>,
+    http: Arc<Http>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Exchange {
+    /// An exchange; touches nothing.
+    #[must_use]
+    pub fn new(
+        subject: Arc<dyn TokenSource>,
+        counterparty: impl Counterparty + 'static,
+        http: Arc<Http>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { subject, counterparty: Box::new(counterparty), http, clock }
+    }
+
+    async fn exchange(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
+        let mut delays = backoff();
+        let mut subject: Option<AccessToken> = None;
+        loop {
+            let usable = subject.take().filter(|token| token.left(&*self.clock) >= SUBJECT_LIFE);
+            let token = match usable {
+                Some(token) => token,
+                None => self.subject.token(request, &call.clone().min_life(SUBJECT_LIFE)).await?,
+            };
+            let error = match self.exchange_once(&token, call).await {
+                Ok(issued) => return Ok(issued),
+                Err(error) => error,
+            };
+            if matches!(error.retry(), Retry::Never) || !worth_waiting_for(&error) {
+                return Err(error);
+            }
+            let asked_for = match &error {
+                Error::Unreachable { retry_after, .. } => retry_after.unwrap_or_default(),
+                _ => Duration::ZERO,
+            };
+            let wait = delays.next().unwrap_or_default().max(asked_for);
+            if call.left(&*self.clock) <= wait {
+                return Err(Error::Deadline(Some(Box::new(error))));
+            }
+            tracing::debug!(authority = %self.counterparty.authority(), %error, ?wait, "trying the exchange again");
+            self.clock.sleep_until(self.clock.now() + wait).await;
+            subject = Some(token);
+        }
+    }
+
+    async fn exchange_once(&self, subject: &AccessToken, call: &Call) -> Result<AccessToken, Error> {
+        let (asked_at, asked_wall) = (self.clock.now(), self.clock.numeric_date());
+        let response = self
+            .counterparty
+            .send(&self.http, subject, call)
+            .await
+            .map_err(|why| unreachable(self.counterparty.authority(), why.to_string()))?;
+        let ExchangedToken(issued) = self.counterparty.read(&response, subject, asked_wall)?;
+        let provenance = subject.provenance().clone();
+        Ok(AccessToken::issued(issued.text, issued.scope, asked_at, asked_wall, issued.life, provenance))
+    }
+}
+
+impl TokenSource for Exchange {
+    fn token<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<AccessToken, Error>> {
+        Box::pin(async move {
+            let token = self.exchange(request, call).await?;
+            if token.left(&*self.clock) < call.required_life() {
+                return Err(Error::TooShort {
+                    authority: self.counterparty.authority(),
+                    life: token.life(),
+                    needed: call.required_life(),
+                });
+            }
+            Ok(token)
+        })
+    }
+}

@@ -1,0 +1,123 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::{
+    call::Call,
+    clock::{Clock, Instant},
+    http::{Http, Request},
+    token::{Authority, Error},
+};
+
+/// How long an answer is trusted: Digdir's advice for signing keys, and endpoints change less often.
+const TRUSTED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the built-in endpoint serves before the metadata is asked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// The most that a look at the metadata may cost a caller.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Authorization server metadata (RFC 8414), with the issuer pinned: what is found there may move the token endpoint
+/// on the issuer's own origin and nowhere else.
+pub(super) struct Metadata {
+    http: Arc<Http>,
+    clock: Arc<dyn Clock>,
+    issuer: Url,
+    /// Held across the request, so that callers who come at once ask once. Not on the way to a cached token.
+    known: Mutex<Option<Known>>,
+}
+
+struct Known {
+    token_endpoint: Url,
+    until: Instant,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    token_endpoint: String,
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metadata").field("issuer", &self.issuer.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Metadata {
+    pub(super) fn new(http: Arc<Http>, clock: Arc<dyn Clock>, issuer: Url) -> Self {
+        Self { http, clock, issuer, known: Mutex::new(None) }
+    }
+
+    /// Where grants go. When the metadata cannot be had, the built-in place serves: `token` below the issuer.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when the metadata is another issuer's or sends grants elsewhere: that is an attack or a
+    /// wrong address, and no place to fall back from. [`Error::Deadline`] when others are still asking.
+    pub(super) async fn token_endpoint(&self, call: &Call) -> Result<Url, Error> {
+        let mut known = tokio::select! {
+            known = self.known.lock() => known,
+            () = self.clock.sleep_until(call.deadline()) => return Err(Error::Deadline(None)),
+        };
+        if let Some(known) = known.as_ref().filter(|known| known.until > self.clock.now()) {
+            return Ok(known.token_endpoint.clone());
+        }
+        let (token_endpoint, life) = match self.fetch(call).await? {
+            Some(endpoint) => (endpoint, TRUSTED),
+            None => (self.built_in()?, LOOK_AGAIN),
+        };
+        *known = Some(Known { token_endpoint: token_endpoint.clone(), until: self.clock.now() + life });
+        Ok(token_endpoint)
+    }
+
+    /// The endpoint that the document names; `None` when there is no document to be had.
+    async fn fetch(&self, call: &Call) -> Result<Option<Url>, Error> {
+        let url = well_known(&self.issuer)?;
+        let brief = Call::until(call.deadline().min(self.clock.now() + PATIENCE));
+        let request = Request { url: &url, accept: Some("application/json"), bearer: None, form: None };
+        let response = match self.http.send(request, &brief).await {
+            Ok(response) if response.is_success() => response,
+            Ok(response) => {
+                tracing::debug!(status = response.status, "no metadata; the built-in endpoint serves");
+                return Ok(None);
+            }
+            Err(why) => {
+                tracing::debug!(%why, "no metadata; the built-in endpoint serves");
+                return Ok(None);
+            }
+        };
+        let malformed = |problem: String| Error::Malformed { authority: Authority::Maskinporten, problem };
+        let document: Document = serde_json::from_slice(&response.body)
+            .map_err(|_| malformed("its metadata is no JSON with issuer and token_endpoint".into()))?;
+        if document.issuer != self.issuer.as_str() {
+            return Err(malformed(format!(
+                "its metadata is that of {:?}, not of {}",
+                document.issuer, self.issuer
+            )));
+        }
+        let endpoint = Url::parse(&document.token_endpoint)
+            .map_err(|_| malformed("its token_endpoint is no URL".into()))?;
+        if endpoint.origin() != self.issuer.origin() {
+            return Err(malformed(format!("its token_endpoint ({endpoint}) is on another host")));
+        }
+        Ok(Some(endpoint))
+    }
+
+    fn built_in(&self) -> Result<Url, Error> {
+        self.issuer.join("token").map_err(|why| Error::Malformed {
+            authority: Authority::Maskinporten,
+            problem: format!("{} is no base for endpoints: {why}", self.issuer),
+        })
+    }
+}
+
+/// RFC 8414 section 3: the well-known part stands between host and path.
+fn well_known(issuer: &Url) -> Result<Url, Error> {
+    let mut url = issuer.clone();
+    let path = issuer.path().trim_end_matches('/');
+    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
+    Ok(url)
+}
