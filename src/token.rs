@@ -1,10 +1,12 @@
 //! Room 3: tokens. One trait for all that gives one: Maskinporten, an exchange, a cache in front of either.
 
+mod cache;
 mod error;
 mod exchange;
 mod maskinporten;
 
 pub use self::{
+    cache::{Cached, DEFAULT_CAPACITY},
     error::{Authority, Error, Refusal},
     exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken},
     maskinporten::Maskinporten,
@@ -31,6 +33,9 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
         request: &'a TokenRequest,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<AccessToken, Error>>;
+
+    /// What keeps going wrong: the last failure, when nothing has gone right since. A snapshot; touches nothing.
+    fn trouble(&self) -> Option<Error>;
 }
 
 /// How a token came to the caller.

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     AccessToken, Authority, Error, TokenSource,
-    maskinporten::{IssuedToken, backoff, unreachable, worth_waiting_for},
+    maskinporten::{IssuedToken, Trouble, backoff, unreachable, worth_waiting_for},
 };
 use crate::{
     call::Call,
@@ -64,6 +64,7 @@ pub struct Exchange {
     counterparty: Box<dyn Counterparty>,
     http: Arc<Http>,
     clock: Arc<dyn Clock>,
+    trouble: Trouble,
 }
 
 impl Exchange {
@@ -75,7 +76,7 @@ impl Exchange {
         http: Arc<Http>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { subject, counterparty: Box::new(counterparty), http, clock }
+        Self { subject, counterparty: Box::new(counterparty), http, clock, trouble: Trouble::default() }
     }
 
     async fn exchange(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
@@ -87,7 +88,7 @@ impl Exchange {
                 Some(token) => token,
                 None => self.subject.token(request, &call.clone().min_life(SUBJECT_LIFE)).await?,
             };
-            let error = match self.exchange_once(&token, call).await {
+            let error = match self.trouble.watch(self.exchange_once(&token, call).await) {
                 Ok(issued) => return Ok(issued),
                 Err(error) => error,
             };
@@ -138,5 +139,10 @@ impl TokenSource for Exchange {
             }
             Ok(token)
         })
+    }
+
+    /// The subject's trouble comes first: without a subject token nothing is exchanged.
+    fn trouble(&self) -> Option<Error> {
+        self.subject.trouble().or_else(|| self.trouble.last())
     }
 }

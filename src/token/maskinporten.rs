@@ -2,7 +2,11 @@
 
 mod metadata;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
@@ -33,6 +37,7 @@ pub struct Maskinporten {
     credential: Arc<Credential>,
     grant: Grant,
     metadata: Metadata,
+    trouble: Trouble,
 }
 
 impl fmt::Debug for Maskinporten {
@@ -53,7 +58,7 @@ impl Maskinporten {
         credential: Arc<Credential>,
     ) -> Self {
         let metadata = Metadata::new(http.clone(), clock.clone(), issuer);
-        Self { http, clock, credential, grant, metadata }
+        Self { http, clock, credential, grant, metadata, trouble: Trouble::default() }
     }
 
     /// Asks until there is a token, a clear refusal, or no time left. Each try mints a grant of its own.
@@ -61,7 +66,7 @@ impl Maskinporten {
         let mut delays = backoff();
         let mut minted_again = false;
         loop {
-            let error = match self.ask_once(request, call).await {
+            let error = match self.trouble.watch(self.ask_once(request, call).await) {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
@@ -136,6 +141,31 @@ impl TokenSource for Maskinporten {
             }
             Ok(token)
         })
+    }
+
+    fn trouble(&self) -> Option<Error> {
+        self.trouble.last()
+    }
+}
+
+/// The last failure that was no answer, until something goes right.
+#[derive(Debug, Default)]
+pub(super) struct Trouble(Mutex<Option<Error>>);
+
+impl Trouble {
+    /// Notes how a try ended and passes it on. A refusal is an answer: the authority is there.
+    pub(super) fn watch<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        let trouble = match &result {
+            Ok(_) => None,
+            Err(Error::Refused(refusal)) if refusal.is_clear() => None,
+            Err(error) => Some(error.clone()),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        result
+    }
+
+    pub(super) fn last(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

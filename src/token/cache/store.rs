@@ -1,0 +1,143 @@
+use std::{
+    hash::{BuildHasher, Hasher},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::unpoisoned;
+use crate::{
+    clock::{Clock, Instant},
+    grant::TokenRequest,
+    token::{AccessToken, Delivery},
+};
+
+/// Tokens are renewed this long before they expire, or a quarter of their life if that is less: most live two minutes.
+const LONGEST_LEAD: Duration = Duration::from_secs(60);
+
+/// How often expired tokens are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// The tokens held. Reading takes no lock.
+pub(super) struct Store {
+    tokens: papaya::HashMap<TokenRequest, Arc<Entry>, Remembered>,
+    capacity: usize,
+    next_sweep: Mutex<Option<Instant>>,
+}
+
+/// A token and when to renew it.
+pub(super) struct Entry {
+    pub(super) token: AccessToken,
+    pub(super) refresh_at: Instant,
+    renewing: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Entry {
+    /// True for the first who asks.
+    pub(super) fn claim_renewal(&self) -> bool {
+        // The load first: the line is shared by all who read the token.
+        !self.renewing.load(Ordering::Relaxed) && !self.renewing.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn renewal_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn delivery_past_refresh(&self) -> Delivery {
+        if self.failed.load(Ordering::Relaxed) { Delivery::WhileDown } else { Delivery::Cached }
+    }
+}
+
+impl Store {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            tokens: papaya::HashMap::with_hasher(Remembered),
+            capacity: capacity.max(1),
+            next_sweep: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub(super) fn with<R>(&self, request: &TokenRequest, read: impl FnOnce(&Arc<Entry>) -> R) -> Option<R> {
+        self.tokens.pin().get(request).map(read)
+    }
+
+    pub(super) fn entry(&self, request: &TokenRequest) -> Option<Arc<Entry>> {
+        self.with(request, Arc::clone)
+    }
+
+    pub(super) fn insert(&self, request: &TokenRequest, token: &AccessToken, clock: &dyn Clock) {
+        self.make_room(clock);
+        let lead = LONGEST_LEAD.min(token.life() / 4);
+        let entry = Entry {
+            token: token.clone(),
+            refresh_at: token.expires_at() - lead,
+            renewing: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        };
+        self.tokens.pin().insert(request.clone(), Arc::new(entry));
+    }
+
+    /// Drops what has expired, once a minute or when the store is full; then, if it is still full, the sixteenth that
+    /// expires first.
+    fn make_room(&self, clock: &dyn Clock) {
+        let full = self.tokens.len() >= self.capacity;
+        {
+            let mut next_sweep = unpoisoned(self.next_sweep.lock());
+            if !full && next_sweep.is_some_and(|at| clock.now() < at) {
+                return;
+            }
+            *next_sweep = Some(clock.now() + SWEEP_EVERY);
+        }
+        let tokens = self.tokens.pin();
+        tokens.retain(|_, entry| !entry.token.left(clock).is_zero());
+        if tokens.len() < self.capacity {
+            return;
+        }
+        let mut ends: Vec<Instant> = tokens.values().map(|entry| entry.token.expires_at()).collect();
+        let surplus = (tokens.len() - self.capacity + 1).max(self.capacity / 16).min(ends.len());
+        let (_, last_to_go, _) = ends.select_nth_unstable(surplus.saturating_sub(1));
+        let (last_to_go, mut surplus) = (*last_to_go, surplus);
+        tokens.retain(|_, entry| {
+            let goes = surplus > 0 && entry.token.expires_at() <= last_to_go;
+            surplus -= usize::from(goes);
+            !goes
+        });
+    }
+}
+
+/// A request's hash is computed when it is made; here it is only passed on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Remembered;
+
+impl BuildHasher for Remembered {
+    type Hasher = PassedOn;
+
+    fn build_hasher(&self) -> PassedOn {
+        PassedOn(0)
+    }
+}
+
+struct PassedOn(u64);
+
+impl Hasher for PassedOn {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
