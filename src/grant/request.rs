@@ -1,6 +1,7 @@
 use std::{
     fmt,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::LazyLock,
 };
 
 use serde::Serialize;
@@ -64,6 +65,9 @@ pub enum AuthorizationDetails {
 /// The longest scope, resource and reference taken: far above any real one.
 const LONGEST: usize = 512;
 const MOST_SCOPES: usize = 64;
+
+/// Made anew in every process, so that nobody can choose requests whose hashes collide.
+static HASH_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// What is asked of Maskinporten. Everything that changes the answer is in here, so the whole of it is a cache key;
 /// its hash is computed once.
@@ -200,9 +204,8 @@ impl TokenRequestBuilder {
         let pid = self.pid.map(check_pid).transpose()?;
         let authorization_details =
             self.authorization_details.map(AuthorizationDetails::from_json).transpose()?;
-        let mut hasher = DefaultHasher::new();
-        (&scope, &resource, &consumer_org, &pid, &authorization_details).hash(&mut hasher);
-        Ok(TokenRequest { scope, resource, consumer_org, pid, authorization_details, hash: hasher.finish() })
+        let hash = HASH_KEYS.hash_one((&scope, &resource, &consumer_org, &pid, &authorization_details));
+        Ok(TokenRequest { scope, resource, consumer_org, pid, authorization_details, hash })
     }
 }
 
@@ -321,6 +324,137 @@ impl Serialize for AuthorizationDetails {
                 external_ref: external_ref.clone(),
             }
             .serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn field(builder: TokenRequestBuilder) -> &'static str {
+        builder.build().unwrap_err().field
+    }
+
+    #[test]
+    fn scopes_are_sorted_and_each_stands_once() {
+        let request = TokenRequest::scopes(["toll:b", "altinn:a", "toll:b"]).unwrap();
+        assert_eq!(request.scope(), "altinn:a toll:b");
+        assert_eq!(request, TokenRequest::scopes(["altinn:a", "toll:b"]).unwrap());
+    }
+
+    #[test]
+    fn scopes_of_the_documentation_pass() {
+        for scope in [
+            "toll:movement/road/v2",
+            "toll:eu/movement/road/v2",
+            "altinn:serviceowner/instances.read",
+            "idporten:dcr/onbehalfof:write",
+            "skatteetaten:mva-register-read",
+        ] {
+            TokenRequest::scopes([scope]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_scope_that_is_none_is_named() {
+        for scope in ["", "toll", ":x", "toll:", "a:b c:d", "a:b,c:d", "a:\"", "a:\\", "a:å", "a:\n"] {
+            let error = TokenRequest::scopes([scope]).unwrap_err();
+            assert_eq!(error.field, "scope", "{scope}");
+            assert!(error.problem.contains(&format!("{scope:?}")), "{error}");
+        }
+        assert_eq!(field(TokenRequest::builder(Vec::<String>::new())), "scope");
+    }
+
+    #[test]
+    fn a_customer_is_nine_digits_whose_check_digit_fits() {
+        let with = |number: &str| TokenRequest::builder(["a:b"]).consumer_org(number);
+        assert_eq!(with("991825827").build().unwrap().consumer_org().unwrap().to_string(), "991825827");
+        for number in ["0192:991825827", "991825828", "99182582", ""] {
+            assert_eq!(field(with(number)), "consumer_org", "{number}");
+        }
+    }
+
+    #[test]
+    fn a_resource_is_an_absolute_uri_without_fragment() {
+        let with = |uri: &str| TokenRequest::builder(["a:b"]).resource(uri);
+        with("https://api.example.com/v1").build().unwrap();
+        for uri in ["/v1", "example", "https://x/#y", ""] {
+            assert_eq!(field(with(uri)), "resource", "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_national_identity_number_is_in_no_message_and_no_debug() {
+        let wrong = TokenRequest::builder(["a:b"]).pid("0101011234");
+        assert!(!format!("{wrong:?}").contains("0101011234"));
+        let error = wrong.build().unwrap_err();
+        assert!(error.field == "pid" && !error.to_string().contains("0101011234"));
+        let right = TokenRequest::builder(["a:b"]).pid("01010112345").build().unwrap();
+        assert!(!format!("{right:?}").contains("01010112345"));
+    }
+
+    #[test]
+    fn a_system_user_is_written_as_altinn_reads_it() {
+        let details = json!([{
+            "type": "urn:altinn:systemuser",
+            "systemuser_org": {"authority": "iso6523-actorid-upis", "ID": "0192:991825827"},
+            "externalRef": "branch-7"
+        }]);
+        let request = TokenRequest::builder(["a:b"]).authorization_details(details.clone()).build().unwrap();
+        assert_eq!(json!([request.authorization_details().unwrap()]), details);
+    }
+
+    #[test]
+    fn a_system_user_of_another_shape_is_refused() {
+        let object = |org: serde_json::Value| json!({"type": "urn:altinn:systemuser", "systemuser_org": org});
+        let actor = |id: &str| json!({"authority": "iso6523-actorid-upis", "ID": id});
+        let right = object(actor("0192:991825827"));
+        for details in [
+            right.clone(),
+            json!([]),
+            json!([right, right]),
+            json!([object(actor("991825827"))]),
+            json!([object(actor("0192:991825828"))]),
+            json!([object(json!({"authority": "other", "ID": "0192:991825827"}))]),
+            json!([object(json!({"authority": "iso6523-actorid-upis", "id": "0192:991825827"}))]),
+            json!([{"type": "urn:altinn:unknown"}]),
+            json!([{"type": "urn:altinn:systemuser", "systemuserorg": actor("0192:991825827")}]),
+        ] {
+            let builder = TokenRequest::builder(["a:b"]).authorization_details(details.clone());
+            assert_eq!(field(builder), "authorization_details", "{details}");
+        }
+    }
+
+    #[test]
+    fn requests_that_differ_in_one_field_are_different_cache_keys() {
+        let plain = || TokenRequest::builder(["a:b"]);
+        let all = [
+            plain().build(),
+            TokenRequest::scopes(["a:c"]),
+            plain().resource("https://x/").build(),
+            plain().consumer_org("991825827").build(),
+            plain().consumer_org("974761343").build(),
+            plain().pid("01010112345").build(),
+        ]
+        .map(Result::unwrap);
+        for (at, one) in all.iter().enumerate() {
+            for other in &all[at + 1..] {
+                assert_ne!(one, other);
+                assert_ne!(one.hash, other.hash);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics_and_what_passes_keeps_to_the_grammar(scope in ".*", org in ".*", uri in ".*") {
+            if let Ok(request) = TokenRequest::builder([scope]).consumer_org(org).resource(uri).build() {
+                prop_assert!(request.scope().contains(':') && !request.scope().contains(' '));
+            }
         }
     }
 }
