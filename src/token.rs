@@ -8,7 +8,7 @@ mod maskinporten;
 pub use self::{
     cache::{Cached, DEFAULT_CAPACITY},
     error::{Authority, Error, Refusal},
-    exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken},
+    exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken, TEST_AUTH, TestAuth},
     maskinporten::Maskinporten,
 };
 

@@ -3,7 +3,10 @@
 mod altinn;
 mod customs;
 
-pub use self::{altinn::Altinn, customs::Customs};
+pub use self::{
+    altinn::Altinn,
+    customs::{Customs, TEST_AUTH, TestAuth},
+};
 
 use std::{fmt, sync::Arc, time::Duration};
 
