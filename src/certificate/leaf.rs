@@ -1,0 +1,573 @@
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use x509_parser::{
+    certificate::X509Certificate,
+    error::X509Error,
+    extensions::ParsedExtension,
+    oid_registry::{OID_X509_EXT_CERTIFICATE_POLICIES, OID_X509_EXT_EXTENDED_KEY_USAGE},
+    prelude::FromDer,
+    time::ASN1Time,
+};
+
+use super::{
+    Error, Name, OrganisationNumber, Purpose,
+    name::{COMMON_NAME, ORGANISATION, ORGANISATION_IDENTIFIER, SERIAL_NUMBER},
+    pem,
+};
+use crate::jose::{KeyError, RsaPublicKey};
+
+/// No certificate comes near this; eSeals with long policy texts have some 3 KiB.
+const LARGEST: usize = 64 * 1024;
+
+/// A file of certificates holds a chain, perhaps the issuers of two generations.
+const MOST_IN_FILE: usize = 32;
+
+/// Largest file of certificates, in bytes.
+const LARGEST_FILE: usize = 1024 * 1024;
+
+/// One X.509 certificate (RFC 5280), read once; nothing in it is taken on trust.
+///
+/// Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate(Arc<Fields>);
+
+#[derive(PartialEq, Eq)]
+struct Fields {
+    der: Vec<u8>,
+    spki: Vec<u8>,
+    subject: Name,
+    issuer: Name,
+    serial: String,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    purpose: Purpose,
+    extended_key_usage: Vec<String>,
+    policies: Vec<String>,
+    is_ca: bool,
+}
+
+impl Certificate {
+    /// Reads one certificate from DER.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above 64 KiB, [`Error::Malformed`] for anything but exactly one certificate.
+    pub fn from_der(der: &[u8]) -> Result<Self, Error> {
+        if der.len() > LARGEST {
+            return Err(Error::TooLarge { limit: LARGEST });
+        }
+        let parsed = parse(der)?;
+        let malformed = |why: X509Error| Error::Malformed { problem: why.to_string() };
+        let usage = parsed.key_usage().map_err(malformed)?;
+        let basic = parsed.basic_constraints().map_err(malformed)?;
+        Ok(Self(Arc::new(Fields {
+            der: der.to_vec(),
+            spki: parsed.public_key().raw.to_vec(),
+            subject: Name::read(parsed.subject()),
+            issuer: Name::read(parsed.issuer()),
+            serial: hex::encode(parsed.raw_serial()),
+            not_before: system_time(parsed.validity().not_before)?,
+            not_after: system_time(parsed.validity().not_after)?,
+            purpose: Purpose::of(usage.map(|found| found.value)),
+            extended_key_usage: extended_key_usage(&parsed).map_err(malformed)?,
+            policies: policies(&parsed).map_err(malformed)?,
+            is_ca: basic.is_some_and(|found| found.value.ca),
+        })))
+    }
+
+    /// All certificates of a PEM file (RFC 7468), in the file's order, each once; a file that is one certificate in
+    /// DER will do too.
+    ///
+    /// Text around the blocks, a byte order mark and either line ending are fine. Blocks of other kinds, private keys
+    /// among them, are passed over unread.
+    ///
+    /// # Errors
+    /// [`Error`] when the file is too large (1 MiB, 32 certificates), damaged, or holds no certificate.
+    pub fn all_from_pem(file: &[u8]) -> Result<Vec<Self>, Error> {
+        if file.len() > LARGEST_FILE {
+            return Err(Error::TooLarge { limit: LARGEST_FILE });
+        }
+        if file.first() == Some(&0x30) {
+            return Ok(vec![Self::from_der(file)?]);
+        }
+        let mut certificates: Vec<Self> = Vec::new();
+        let mut others = Vec::new();
+        for block in pem::blocks(file)? {
+            if !matches!(block.label(), "CERTIFICATE" | "X509 CERTIFICATE") {
+                others.push(block.label().to_owned());
+                continue;
+            }
+            let certificate = Self::from_der(&block.der()?)?;
+            if certificates.contains(&certificate) {
+                continue;
+            }
+            if certificates.len() == MOST_IN_FILE {
+                return Err(Error::TooMany { limit: MOST_IN_FILE });
+            }
+            certificates.push(certificate);
+        }
+        if certificates.is_empty() { Err(Error::NoCertificate { found: others }) } else { Ok(certificates) }
+    }
+
+    /// DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// PEM (RFC 7468), with line feeds.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem::encode("CERTIFICATE", &self.0.der)
+    }
+
+    /// The certified public key.
+    ///
+    /// # Errors
+    /// [`KeyError`] when it is no RSA key.
+    pub fn public_key(&self) -> Result<RsaPublicKey, KeyError> {
+        RsaPublicKey::from_spki(&self.0.spki)
+    }
+
+    /// The certified public key of whatever kind, as DER SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        &self.0.spki
+    }
+
+    /// To whom it was issued.
+    #[must_use]
+    pub fn subject(&self) -> &Name {
+        &self.0.subject
+    }
+
+    /// Who says to have issued it.
+    #[must_use]
+    pub fn issuer(&self) -> &Name {
+        &self.0.issuer
+    }
+
+    /// The subject's common name.
+    #[must_use]
+    pub fn common_name(&self) -> Option<&str> {
+        self.0.subject.values(COMMON_NAME).next()
+    }
+
+    /// The subject's organisation name (O).
+    #[must_use]
+    pub fn organisation(&self) -> Option<&str> {
+        self.0.subject.values(ORGANISATION).next()
+    }
+
+    /// The subject's organizationIdentifier (2.5.4.97) as it stands: `NTRNO-991825827` in SEID 2,
+    /// `VATSE-556012345601` and the like in eSeals (ETSI EN 319 412-1 section 5.1.4).
+    #[must_use]
+    pub fn organization_identifier(&self) -> Option<&str> {
+        self.0.subject.values(ORGANISATION_IDENTIFIER).next()
+    }
+
+    /// The Norwegian organisation number, looked for where Digdir's validator looks, in its order: `serialNumber`
+    /// of nine digits (SEID 1), O that ends in a hyphen and nine digits, organizationIdentifier (SEID 2). Then its
+    /// check digit is checked.
+    ///
+    /// # Errors
+    /// [`Error::NoOrganisationNumber`] when there is none, as in eSeals from abroad;
+    /// [`Error::OrganisationNumber`] when the check digit does not fit.
+    pub fn organisation_number(&self) -> Result<OrganisationNumber, Error> {
+        let subject = || self.0.subject.to_string();
+        let found =
+            nine_digits(&self.0.subject).ok_or_else(|| Error::NoOrganisationNumber { subject: subject() })?;
+        found.parse().map_err(|reason| Error::OrganisationNumber {
+            subject: subject(),
+            found: found.to_owned(),
+            reason,
+        })
+    }
+
+    /// Serial number, hexadecimal, as encoded.
+    #[must_use]
+    pub fn serial_number(&self) -> &str {
+        &self.0.serial
+    }
+
+    /// Start of the validity (wall time).
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.0.not_before
+    }
+
+    /// End of the validity (wall time), itself included.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.0.not_after
+    }
+
+    /// Whether `at` lies within the validity.
+    #[must_use]
+    pub fn is_valid_at(&self, at: SystemTime) -> bool {
+        self.check_validity(at).is_ok()
+    }
+
+    /// Checks `at` against the validity.
+    ///
+    /// # Errors
+    /// [`Error::NotYetValid`] or [`Error::Expired`].
+    pub fn check_validity(&self, at: SystemTime) -> Result<(), Error> {
+        if at < self.0.not_before {
+            Err(Error::NotYetValid { subject: self.0.subject.to_string(), from: self.0.not_before })
+        } else if at > self.0.not_after {
+            Err(Error::Expired { subject: self.0.subject.to_string(), until: self.0.not_after })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What it is for, by key usage.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.0.purpose
+    }
+
+    /// Object identifiers of the extended key usage (RFC 5280 section 4.2.1.12); empty when it is not restricted.
+    #[must_use]
+    pub fn extended_key_usage(&self) -> &[String] {
+        &self.0.extended_key_usage
+    }
+
+    /// Object identifiers of the certificate policies (RFC 5280 section 4.2.1.4).
+    #[must_use]
+    pub fn policies(&self) -> &[String] {
+        &self.0.policies
+    }
+
+    /// Whether it calls itself a certificate authority (basic constraints).
+    #[must_use]
+    pub fn is_ca(&self) -> bool {
+        self.0.is_ca
+    }
+
+    /// Whether issuer and subject are the same name.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.0.issuer.matches(&self.0.subject)
+    }
+
+    /// Whether its own key verifies its signature.
+    #[must_use]
+    pub fn is_self_signed(&self) -> bool {
+        self.is_issued_by(self)
+    }
+
+    /// Whether `issuer` has the issuer's name and its key verifies the signature.
+    #[must_use]
+    pub fn is_issued_by(&self, issuer: &Self) -> bool {
+        self.0.issuer.matches(&issuer.0.subject)
+            && parse(&self.0.der).is_ok_and(|child| {
+                parse(&issuer.0.der)
+                    .is_ok_and(|parent| child.verify_signature(Some(parent.public_key())).is_ok())
+            })
+    }
+
+    /// SHA-256 over the DER, hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hex::encode(digest(&SHA256, &self.0.der))
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("subject", &self.0.subject.to_string())
+            .field("issuer", &self.0.issuer.to_string())
+            .field("serial_number", &self.0.serial)
+            .finish_non_exhaustive()
+    }
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|why| Error::Malformed { problem: why.to_string() })?;
+    if rest.is_empty() {
+        Ok(certificate)
+    } else {
+        Err(Error::Malformed { problem: format!("{} bytes follow its end", rest.len()) })
+    }
+}
+
+fn system_time(time: ASN1Time) -> Result<SystemTime, Error> {
+    let seconds = time.timestamp();
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+    time.ok_or_else(|| Error::Malformed { problem: "its validity is out of range".into() })
+}
+
+fn extended_key_usage(certificate: &X509Certificate<'_>) -> Result<Vec<String>, X509Error> {
+    let found = certificate.get_extension_unique(&OID_X509_EXT_EXTENDED_KEY_USAGE)?;
+    let Some(ParsedExtension::ExtendedKeyUsage(usage)) = found.map(|found| found.parsed_extension()) else {
+        return Ok(Vec::new());
+    };
+    let known = [
+        (usage.any, "2.5.29.37.0"),
+        (usage.server_auth, "1.3.6.1.5.5.7.3.1"),
+        (usage.client_auth, "1.3.6.1.5.5.7.3.2"),
+        (usage.code_signing, "1.3.6.1.5.5.7.3.3"),
+        (usage.email_protection, "1.3.6.1.5.5.7.3.4"),
+        (usage.time_stamping, "1.3.6.1.5.5.7.3.8"),
+        (usage.ocsp_signing, "1.3.6.1.5.5.7.3.9"),
+    ];
+    Ok(known
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, oid)| oid.to_owned())
+        .chain(usage.other.iter().map(|oid| oid.to_id_string()))
+        .collect())
+}
+
+fn policies(certificate: &X509Certificate<'_>) -> Result<Vec<String>, X509Error> {
+    let found = certificate.get_extension_unique(&OID_X509_EXT_CERTIFICATE_POLICIES)?;
+    Ok(match found.map(|found| found.parsed_extension()) {
+        Some(ParsedExtension::CertificatePolicies(policies)) => {
+            policies.iter().map(|policy| policy.policy_id.to_id_string()).collect()
+        }
+        _ => Vec::new(),
+    })
+}
+
+fn nine_digits(subject: &Name) -> Option<&str> {
+    let in_serial_number = || subject.values(SERIAL_NUMBER).find(|text| is_nine_digits(text));
+    let in_organisation = || {
+        subject.values(ORGANISATION).find_map(|text| {
+            let (name, digits) = last_nine_digits(text)?;
+            name.trim_end().ends_with('-').then_some(digits)
+        })
+    };
+    let in_identifier = || {
+        subject.values(ORGANISATION_IDENTIFIER).find_map(|text| {
+            let (scheme, digits) = last_nine_digits(text)?;
+            (scheme.is_empty() || scheme.ends_with('-') && may_be_norwegian(scheme)).then_some(digits)
+        })
+    };
+    in_serial_number().or_else(in_organisation).or_else(in_identifier)
+}
+
+fn last_nine_digits(text: &str) -> Option<(&str, &str)> {
+    let (front, digits) = text.split_at_checked(text.len().checked_sub(9)?)?;
+    is_nine_digits(digits).then_some((front, digits))
+}
+
+fn is_nine_digits(text: &str) -> bool {
+    text.len() == 9 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `VATDE-123456789` ends in nine digits too. Three letters and a country, or two letters, a colon and a country, is
+/// the form of ETSI EN 319 412-1 section 5.1.4; other forms name no country.
+fn may_be_norwegian(scheme: &str) -> bool {
+    match scheme.as_bytes() {
+        [a, b, third, c1, c2, b'-', ..]
+            if [a, b, c1, c2].iter().all(|byte| byte.is_ascii_uppercase())
+                && (third.is_ascii_uppercase() || *third == b':') =>
+        {
+            [*c1, *c2] == *b"NO"
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
+
+    use super::*;
+    use crate::certificate::{NotAnOrganisationNumber, sample};
+
+    const ORGANISATION_IDENTIFIER_TYPE: [u64; 4] = [2, 5, 4, 97];
+
+    fn subject(entries: &[(&str, &str)]) -> Certificate {
+        let mut params = sample::parameters("Testvirksomhet");
+        for (oid, value) in entries {
+            let parts: Vec<u64> = oid.split('.').map(|part| part.parse().unwrap()).collect();
+            params.distinguished_name.push(DnType::from_oid(&parts), *value);
+        }
+        sample::self_signed(params)
+    }
+
+    #[test]
+    fn the_organisation_number_is_found_in_each_of_the_three_places() {
+        for (oid, value) in [
+            (SERIAL_NUMBER, "991825827"),
+            (ORGANISATION, "Digdir - 991825827"),
+            (ORGANISATION, "Digdir-991825827"),
+            (ORGANISATION_IDENTIFIER, "NTRNO-991825827"),
+            (ORGANISATION_IDENTIFIER, "PSDNO-FSA-991825827"),
+            (ORGANISATION_IDENTIFIER, "991825827"),
+        ] {
+            let number = subject(&[(oid, value)]).organisation_number().unwrap();
+            assert_eq!(number.to_string(), "991825827", "{value}");
+        }
+    }
+
+    #[test]
+    fn the_three_places_have_an_order() {
+        let all = subject(&[
+            (ORGANISATION_IDENTIFIER, "NTRNO-991825827"),
+            (ORGANISATION, "Tolletaten-974761343"),
+            (SERIAL_NUMBER, "974760673"),
+        ]);
+        assert_eq!(all.organisation_number().unwrap().to_string(), "974760673");
+        let two = subject(&[
+            (ORGANISATION_IDENTIFIER, "NTRNO-991825827"),
+            (ORGANISATION, "Tolletaten-974761343"),
+            (SERIAL_NUMBER, "UN:NO-974760673"),
+        ]);
+        assert_eq!(two.organisation_number().unwrap().to_string(), "974761343");
+    }
+
+    #[test]
+    fn a_foreign_identifier_is_no_norwegian_organisation_number() {
+        for foreign in
+            ["VATSE-556012345601", "VATDE-991825827", "XX:DE-991825827", "NTRDE-HRB1234", "x991825827"]
+        {
+            let certificate = subject(&[(ORGANISATION_IDENTIFIER, foreign)]);
+            assert!(
+                matches!(certificate.organisation_number(), Err(Error::NoOrganisationNumber { .. })),
+                "{foreign}"
+            );
+            assert_eq!(certificate.organization_identifier(), Some(foreign));
+        }
+    }
+
+    #[test]
+    fn a_number_whose_check_digit_does_not_fit_is_named() {
+        let found = subject(&[(SERIAL_NUMBER, "991825828")]).organisation_number().unwrap_err();
+        assert!(matches!(
+            found,
+            Error::OrganisationNumber { reason: NotAnOrganisationNumber::CheckDigit, .. }
+        ));
+        assert!(found.to_string().contains("991825828"), "{found}");
+    }
+
+    #[test]
+    fn key_usage_tells_the_purpose() {
+        use KeyUsagePurpose::{
+            ContentCommitment, DigitalSignature, KeyAgreement, KeyCertSign, KeyEncipherment,
+        };
+        for (usages, purpose) in [
+            (vec![], Purpose::Unrestricted),
+            (vec![DigitalSignature], Purpose::Authentication),
+            (vec![DigitalSignature, KeyEncipherment], Purpose::Authentication),
+            (vec![ContentCommitment], Purpose::Signing),
+            (vec![KeyEncipherment], Purpose::Encryption),
+            (vec![KeyAgreement], Purpose::Encryption),
+            (vec![KeyCertSign], Purpose::Issuing),
+        ] {
+            let mut params = sample::parameters("Testvirksomhet");
+            params.key_usages = usages;
+            assert_eq!(sample::self_signed(params).purpose(), purpose);
+        }
+    }
+
+    #[test]
+    fn fields_are_read_as_they_stand() {
+        let mut params = sample::parameters("Testvirksomhet AS");
+        params.serial_number = Some(vec![0x01, 0x49, 0x27].into());
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 311]),
+        ];
+        params.distinguished_name.push(DnType::CustomDnType(ORGANISATION_IDENTIFIER_TYPE.into()), "NTRNO-1");
+        let certificate = sample::self_signed(params);
+        assert_eq!(certificate.serial_number(), "014927");
+        assert_eq!(certificate.extended_key_usage(), ["1.3.6.1.5.5.7.3.2", "1.3.6.1.4.1.311"]);
+        assert_eq!(certificate.subject().to_string(), "CN=Testvirksomhet AS, organizationIdentifier=NTRNO-1");
+        assert!(certificate.is_self_issued() && certificate.is_self_signed() && !certificate.is_ca());
+        assert_eq!(certificate.fingerprint().len(), 64);
+    }
+
+    #[test]
+    fn an_elliptic_curve_key_is_named_and_not_refused_before_it_is_asked_for() {
+        let certificate = sample::self_signed(sample::parameters("Kurve"));
+        assert_eq!(certificate.public_key(), Err(KeyError::NotRsa("1.2.840.10045.2.1".into())));
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_refused() {
+        let mut der = sample::self_signed(sample::parameters("x")).der().to_vec();
+        der.push(0);
+        assert!(matches!(Certificate::from_der(&der), Err(Error::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_certificate_of_absurd_size_is_refused_unread() {
+        assert_eq!(Certificate::from_der(&vec![0x30; LARGEST + 1]), Err(Error::TooLarge { limit: LARGEST }));
+    }
+
+    #[test]
+    fn pem_in_any_dress_gives_the_same_certificates() {
+        let [one, two] =
+            [sample::self_signed(sample::parameters("1")), sample::self_signed(sample::parameters("2"))];
+        let plain = format!("{}{}", one.to_pem(), two.to_pem());
+        let dressed = format!(
+            "\u{feff}Bag Attributes\n  friendlyName: x\n-----BEGIN PRIVATE KEY-----\n!!\n-----END PRIVATE KEY-----\n\
+             subject=/CN=1\n{}{}{}",
+            one.to_pem(),
+            two.to_pem(),
+            one.to_pem()
+        );
+        for text in [plain.clone(), plain.replace('\n', "\r\n"), dressed] {
+            let read = Certificate::all_from_pem(text.as_bytes()).unwrap();
+            assert_eq!(read, [one.clone(), two.clone()]);
+        }
+        assert_eq!(Certificate::all_from_pem(one.der()).unwrap(), [one]);
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_told_what_it_holds() {
+        let text = "-----BEGIN PKCS7-----\nAA==\n-----END PKCS7-----\n";
+        let error = Certificate::all_from_pem(text.as_bytes()).unwrap_err();
+        assert_eq!(error, Error::NoCertificate { found: vec!["PKCS7".into()] });
+        assert!(error.remedy().contains("pkcs7"));
+    }
+
+    #[test]
+    fn more_certificates_than_any_chain_needs_are_refused() {
+        let text: String = (0..=MOST_IN_FILE)
+            .map(|n| sample::self_signed(sample::parameters(&n.to_string())).to_pem())
+            .collect();
+        assert_eq!(Certificate::all_from_pem(text.as_bytes()), Err(Error::TooMany { limit: MOST_IN_FILE }));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = Certificate::from_der(&bytes);
+            let _ = Certificate::all_from_pem(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_certificate_never_panics(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+            let mut der = sample::real().to_vec();
+            for (place, value) in changes {
+                let place = place.index(der.len());
+                der[place] = value;
+            }
+            if let Ok(certificate) = Certificate::from_der(&der) {
+                let _ = (certificate.organisation_number(), certificate.public_key(), certificate.is_self_signed());
+                let _ = (format!("{certificate:?}"), certificate.check_validity(UNIX_EPOCH).map_err(|e| e.to_string()));
+            }
+        }
+
+        #[test]
+        fn a_damaged_pem_file_never_panics(place in any::<prop::sample::Index>(), value in any::<u8>()) {
+            let mut text = pem::encode("CERTIFICATE", sample::real()).into_bytes();
+            let place = place.index(text.len());
+            text[place] = value;
+            let _ = Certificate::all_from_pem(&text);
+        }
+    }
+}
