@@ -51,13 +51,15 @@ impl Grant {
     /// Makes one grant: `iat` and `exp` are set when the signer's turn has come, `jti` is a new UUIDv4 each time.
     ///
     /// # Errors
-    /// Those of [`Proven::sign`], and [`sign::Error::Certificate`] when a certificate of the chain is not valid now.
+    /// [`Error::Request`] when the customer is the signer's own organisation; [`Error::Sign`] when a certificate of the
+    /// chain is not valid now, and for all reasons of [`Proven::sign`].
     pub async fn assert(
         &self,
         proven: &Proven,
         request: &TokenRequest,
         call: &Call,
-    ) -> Result<Assertion, sign::Error> {
+    ) -> Result<Assertion, Error> {
+        self.check(proven, request)?;
         let jti = Uuid::new_v4().to_string();
         let make = {
             let (grant, proven, request, jti) = (self.clone(), proven.clone(), request.clone(), jti.clone());
@@ -69,6 +71,18 @@ impl Grant {
         // The message is what `make` returned: base64url and dots.
         let jws = jose::compact(&String::from_utf8_lossy(&signed.message), &signed.signature);
         Ok(Assertion { jws: jws.into(), jti })
+    }
+
+    /// What only the certificate can tell of a request.
+    fn check(&self, proven: &Proven, request: &TokenRequest) -> Result<(), Error> {
+        let Some(chain) = proven.chain() else { return Ok(()) };
+        chain.check_validity(self.clock.wall()).map_err(|why| sign::Error::Certificate(why.to_string()))?;
+        let own = chain.leaf().organisation_number().ok();
+        if own.is_some() && own == request.consumer_org() {
+            let problem = "is the organisation that signs: leave it out".into();
+            return Err(InvalidRequest { field: "consumer_org", problem }.into());
+        }
+        Ok(())
     }
 
     fn claims(&self, request: &TokenRequest, jti: &str) -> Vec<u8> {
@@ -88,6 +102,18 @@ impl Grant {
         // Strings and numbers always serialize.
         serde_json::to_vec(&claims).unwrap_or_default()
     }
+}
+
+/// Why there is no grant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request is one that no authority would grant.
+    #[error(transparent)]
+    Request(#[from] InvalidRequest),
+    /// There is no signature.
+    #[error(transparent)]
+    Sign(#[from] sign::Error),
 }
 
 /// The closed set of claims that Maskinporten takes (Digdir, "JWT grant"); any other gives "Invalid assertion".

@@ -103,18 +103,20 @@ pub enum Identity {
     /// By a key that is registered on the client under this `kid`.
     KeyId(String),
     /// By a certificate chain.
-    Certificate(CertificateSource),
+    Certificate {
+        /// Where the chain comes from.
+        source: CertificateSource,
+        /// Whether the root goes along, where it is at hand: for European eSeals. Norwegian chains go without.
+        send_root: bool,
+    },
 }
 
-/// Where the chain comes from.
+/// Where a certificate chain comes from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CertificateSource {
-    /// It stands beside the key; read when the key is first there. `root` says whether a self-signed end goes along.
-    Beside {
-        /// Send the root too, where it is at hand (eSeals).
-        root: bool,
-    },
+    /// It stands beside the key; read when the key is first there.
+    Beside,
     /// It was read from a file.
     Given(Chain),
 }
@@ -166,27 +168,26 @@ impl Credential {
         }
         let (reference, chain) = match &self.identity {
             Identity::KeyId(kid) => (KeyReference::Kid(kid.clone()), None),
-            Identity::Certificate(CertificateSource::Given(chain)) => {
-                (KeyReference::X5c(chain.to_der(true)), Some(chain.clone()))
-            }
-            Identity::Certificate(CertificateSource::Beside { root }) => {
-                let chain = self.signer.chain(call).await?;
-                (KeyReference::X5c(chain.to_der(*root)), Some(chain))
+            Identity::Certificate { source, send_root } => {
+                let chain = match source {
+                    CertificateSource::Beside => self.signer.chain(call).await?,
+                    CertificateSource::Given(chain) => chain.clone(),
+                };
+                let certified =
+                    chain.leaf().public_key().map_err(|why| Error::Certificate(why.to_string()))?;
+                if certified != key.public_key {
+                    return Err(Error::Mismatch {
+                        certificate: certified.thumbprint(),
+                        key: key.public_key.thumbprint(),
+                    });
+                }
+                (KeyReference::X5c(chain.to_der(*send_root)), Some(chain))
             }
         };
-        if let Some(chain) = &chain {
-            let certified = chain.leaf().public_key().map_err(|why| Error::Certificate(why.to_string()))?;
-            if certified != key.public_key {
-                return Err(Error::Mismatch {
-                    certificate: certified.thumbprint(),
-                    key: key.public_key.thumbprint(),
-                });
-            }
-        }
-        let header = Header { alg: key.algorithm, key: reference }.encode();
         let proven = Proven(Arc::new(Proof {
             thumbprint: key.public_key.thumbprint(),
-            header,
+            header: Header { alg: key.algorithm, key: reference }.encode(),
+            identity: self.identity.clone(),
             key,
             chain,
             signer: self.signer.clone(),
@@ -208,6 +209,7 @@ pub struct Proven(Arc<Proof>);
 struct Proof {
     header: String,
     thumbprint: String,
+    identity: Identity,
     key: Key,
     chain: Option<Chain>,
     signer: Arc<dyn Signer>,
@@ -236,6 +238,21 @@ impl Proven {
     #[must_use]
     pub fn device(&self) -> Option<&str> {
         self.0.key.device.as_deref()
+    }
+
+    /// The `kid` that the key is registered under, for identities that have one.
+    #[must_use]
+    pub fn kid(&self) -> Option<&str> {
+        match &self.0.identity {
+            Identity::KeyId(kid) => Some(kid),
+            Identity::Certificate { .. } => None,
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.0.key
     }
 
     /// The certificate chain, for identities that have one.

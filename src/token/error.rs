@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    grant::InvalidRequest,
+    grant::{self, InvalidRequest},
     sign::{self, Fault, Retry},
 };
 
@@ -161,6 +161,15 @@ pub enum Error {
     /// The source has been shut down.
     #[error("the token source has been shut down")]
     Closed,
+}
+
+impl From<grant::Error> for Error {
+    fn from(error: grant::Error) -> Self {
+        match error {
+            grant::Error::Request(error) => Self::Request(error),
+            grant::Error::Sign(error) => Self::Sign(error),
+        }
+    }
 }
 
 impl Error {
