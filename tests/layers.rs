@@ -9,7 +9,7 @@ mod house;
 #[path = "layers/mentions.rs"]
 mod mentions;
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use syn::visit::Visit;
 
@@ -63,6 +63,32 @@ fn every_edge_between_rooms_is_in_the_plan() {
 fn no_file_is_a_drawer_or_two_ideas() {
     let found = unkept_files(&sources().expect("the sources can be read"));
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_document_tells_the_same_plan() {
+    let document = architecture().expect("docs/architecture.md can be read");
+    let has_line = |line: String| document.lines().any(|written| written.replace(" <-", ",") == line);
+    assert!(has_line(format!("{}, {FRONT}", ROOMS.join(", "))), "{ROOMS:?}");
+    assert!(has_line(format!("{}, {SANDBOX}, {FRONT}", SANDBOX_MAY_USE.join(", "))), "{SANDBOX_MAY_USE:?}");
+}
+
+#[test]
+fn every_dependency_has_its_reason_in_the_document_and_no_other() {
+    let document = architecture().expect("docs/architecture.md can be read");
+    let reasons = document.split("\n## Dependencies").nth(1).expect("the section is there");
+    let explained: BTreeSet<&str> =
+        reasons.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let manifest: toml::Table = include_str!("../Cargo.toml").parse().expect("Cargo.toml is TOML");
+    let used: BTreeSet<&str> = ["dependencies", "dev-dependencies"]
+        .into_iter()
+        .flat_map(|table| manifest[table].as_table().expect("a table").keys().map(String::as_str))
+        .collect();
+    assert_eq!(explained, used);
+}
+
+fn architecture() -> io::Result<String> {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md"))
 }
 
 fn sources() -> io::Result<Sources> {
