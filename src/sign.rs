@@ -10,8 +10,12 @@
 //! come, so that `iat` does not age in a queue.
 
 mod error;
+mod file;
 
-pub use self::error::{Error, Fault, PinProblem, Retry, Sought};
+pub use self::{
+    error::{Error, Fault, PinProblem, Retry, Sought},
+    file::{FileSigner, Password},
+};
 
 use std::{
     fmt,
