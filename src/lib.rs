@@ -6,5 +6,6 @@ pub mod clock;
 pub mod grant;
 pub mod http;
 pub mod jose;
+pub mod secret;
 pub mod sign;
 pub mod token;

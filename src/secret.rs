@@ -1,0 +1,435 @@
+//! Where PINs and passwords come from: a systemd credential, a file, a helper program, a prompt, or the environment.
+//! Never the command line, never the configuration itself.
+//!
+//! A [`Source`] is written as one word (`credential:hsm-pin`); [`Sources`] are one or several, of which the first that
+//! *exists* is taken. "Exists" is meant narrowly: a file that is absent is passed over, a file that is there but cannot
+//! be read, or that others can read, is an error. Otherwise a wrong mode would silently lead to another PIN.
+
+mod error;
+mod exec;
+mod read;
+
+use std::{
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, de};
+
+pub use self::error::{Error, Malformed};
+
+/// The longest secret taken, in bytes.
+pub const LONGEST: usize = 4 * 1024;
+
+/// One place where a secret may be found. Holds no secret itself.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// A systemd credential: a file of this name in `$CREDENTIALS_DIRECTORY` (systemd.exec(5), `LoadCredential=`).
+    Credential(String),
+    /// A file that only its owner can read. A symbolic link is followed, as Kubernetes mounts secrets behind one.
+    File(PathBuf),
+    /// A helper program and its arguments; its first output is the secret. No shell is involved.
+    Exec(Vec<String>),
+    /// The person at the terminal.
+    Prompt,
+    /// An environment variable. Allowed, but other processes of the same user can read it.
+    Env(String),
+}
+
+/// One source, or several in the order in which they are looked for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// `sources` in the order in which they are looked for.
+    #[must_use]
+    pub fn new(sources: Vec<Source>) -> Self {
+        Self(sources)
+    }
+
+    /// Each source, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.0.iter()
+    }
+
+    /// Reads the secret from the first source that exists; `None` when none does. `what` names the secret to the
+    /// person at the prompt ("PIN of device CUSTOMS-A").
+    ///
+    /// Blocks: on a helper for up to 10 s, on a person for as long as that takes.
+    ///
+    /// # Errors
+    /// [`Error`] when the first source that exists cannot be used. The others are not tried then.
+    pub fn read(&self, what: &str) -> Result<Option<SecretString>, Error> {
+        self.read_with(what, &|name| std::env::var_os(name))
+    }
+
+    fn read_with(
+        &self,
+        what: &str,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Option<SecretString>, Error> {
+        for source in &self.0 {
+            if let Some(secret) = read::read(source, what, variable)? {
+                return Ok(Some(secret));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same sources with relative paths taken from `directory`.
+    #[must_use]
+    pub fn relative_to(self, directory: &Path) -> Self {
+        let anchored = |source| match source {
+            Source::File(path) => Source::File(directory.join(path)),
+            other => other,
+        };
+        Self(self.0.into_iter().map(anchored).collect())
+    }
+
+    /// What an operator should know about this choice, one sentence each; empty for the good ones.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.0.iter().filter_map(Source::warning).collect()
+    }
+}
+
+impl Source {
+    fn warning(&self) -> Option<String> {
+        match self {
+            Self::Env(name) => Some(format!(
+                "The secret in the environment variable {name} can be read by every process of this user; \
+                 prefer credential: or file:."
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// The schemes that a secret's place can be written with.
+pub(crate) const SCHEMES: &str = "credential:NAME, file:PATH, exec:PROGRAM ARGUMENTS, prompt, env:NAME";
+
+impl FromStr for Source {
+    type Err = Malformed;
+
+    /// Parses the written form. The text never appears in the error: it may be a secret written in the wrong place.
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        if text == "prompt" {
+            return Ok(Self::Prompt);
+        }
+        let (scheme, rest) = text.split_once(':').ok_or(Malformed::Scheme)?;
+        match scheme {
+            "credential" => credential_name(rest).map(Self::Credential),
+            "file" => file_path(rest).map(Self::File),
+            "exec" => Self::exec(shlex::split(rest).ok_or(Malformed::Quotes)?),
+            "env" => variable_name(rest).map(Self::Env),
+            _ => Err(Malformed::Scheme),
+        }
+    }
+}
+
+impl Source {
+    fn exec(argv: Vec<String>) -> Result<Self, Malformed> {
+        match argv.first() {
+            Some(program) if !program.is_empty() && !argv.iter().any(|word| word.contains('\0')) => {
+                Ok(Self::Exec(argv))
+            }
+            _ => Err(Malformed::Program),
+        }
+    }
+}
+
+fn credential_name(name: &str) -> Result<String, Malformed> {
+    let fits = !name.is_empty()
+        && name.len() <= 255
+        && !matches!(name, "." | "..")
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    if fits { Ok(name.to_owned()) } else { Err(Malformed::CredentialName) }
+}
+
+fn variable_name(name: &str) -> Result<String, Malformed> {
+    let fits = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fits { Ok(name.to_owned()) } else { Err(Malformed::VariableName) }
+}
+
+/// The path of a `file:` value, which may be written as a URI without a host (RFC 8089 appendix B).
+pub(crate) fn file_path(rest: &str) -> Result<PathBuf, Malformed> {
+    let path = match rest.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => return Err(Malformed::FileHost),
+        None => rest,
+    };
+    if path.is_empty() || path.contains('\0') {
+        return Err(Malformed::Path);
+    }
+    Ok(PathBuf::from(path))
+}
+
+impl fmt::Display for Source {
+    /// The written form; of a helper only the program, as its arguments are nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => write!(f, "credential:{name}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Exec(argv) => {
+                let ellipsis = if argv.len() > 1 { " …" } else { "" };
+                write!(f, "exec:{}{ellipsis}", argv.first().map_or("", String::as_str))
+            }
+            Self::Prompt => f.write_str("prompt"),
+            Self::Env(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, source) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.0).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Sources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SourcesVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+struct SourceVisitor;
+
+/// Refuses what is no source without repeating it: serde's own messages would print a PIN written as a number.
+macro_rules! refuse_silently {
+    ($($method:ident($kind:ty)),*) => {
+        $(fn $method<E: de::Error>(self, _: $kind) -> Result<Self::Value, E> {
+            Err(E::custom(Malformed::Scheme))
+        })*
+    };
+}
+
+impl<'de> de::Visitor<'de> for SourceVisitor {
+    type Value = Source;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "one of {SCHEMES}")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Source, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Source, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct ExecTable {
+            exec: Words,
+        }
+        let table = ExecTable::deserialize(de::value::MapAccessDeserializer::new(map))
+            .map_err(|_| de::Error::custom(Malformed::Scheme))?;
+        Source::exec(table.exec.0).map_err(de::Error::custom)
+    }
+
+    refuse_silently!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_i128(i128), visit_u128(u128));
+    refuse_silently!(visit_f64(f64), visit_bytes(&[u8]));
+}
+
+/// The argument list of `{ exec = [...] }`.
+#[derive(Deserialize)]
+struct Words(Vec<String>);
+
+struct SourcesVisitor;
+
+impl<'de> de::Visitor<'de> for SourcesVisitor {
+    type Value = Sources;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "one of {SCHEMES}, or a list of them")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Sources, E> {
+        SourceVisitor.visit_str(text).map(|source| Sources(vec![source]))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Sources, A::Error> {
+        SourceVisitor.visit_map(map).map(|source| Sources(vec![source]))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Sources, A::Error> {
+        let mut sources = Vec::new();
+        while let Some(source) = list.next_element()? {
+            sources.push(source);
+        }
+        if sources.is_empty() { Err(de::Error::custom(Malformed::EmptyList)) } else { Ok(Sources(sources)) }
+    }
+
+    refuse_silently!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_i128(i128), visit_u128(u128));
+    refuse_silently!(visit_f64(f64), visit_bytes(&[u8]));
+}
+
+impl JsonSchema for Sources {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretSources".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let one = json_schema!({
+            "anyOf": [
+                { "type": "string", "pattern": "^(prompt|(credential|file|exec|env):.+)$" },
+                {
+                    "type": "object",
+                    "properties": { "exec": { "type": "array", "items": { "type": "string" }, "minItems": 1 } },
+                    "required": ["exec"],
+                    "additionalProperties": false
+                }
+            ]
+        });
+        json_schema!({
+            "description": "Where a secret is found; of a list, the first that exists is taken.",
+            "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(toml: &str) -> Result<Sources, String> {
+        #[derive(Deserialize)]
+        struct Table {
+            pin: Sources,
+        }
+        toml::from_str::<Table>(toml).map(|table| table.pin).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn every_scheme_is_understood() {
+        let sources = parsed(
+            r#"pin = ["credential:hsm-pin", "file:/run/pin", "file:///run/pin", "exec:pass show 'the pin'", "prompt",
+                      "env:HSM_PIN", { exec = ["op", "read", "a b"] }]"#,
+        )
+        .unwrap();
+        let words = |words: &[&str]| Source::Exec(words.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(
+            sources,
+            Sources(vec![
+                Source::Credential("hsm-pin".into()),
+                Source::File("/run/pin".into()),
+                Source::File("/run/pin".into()),
+                words(&["pass", "show", "the pin"]),
+                Source::Prompt,
+                Source::Env("HSM_PIN".into()),
+                words(&["op", "read", "a b"]),
+            ])
+        );
+        assert_eq!(parsed(r#"pin = "prompt""#).unwrap(), Sources(vec![Source::Prompt]));
+    }
+
+    #[test]
+    fn a_pin_written_in_place_of_a_source_is_refused_and_never_repeated() {
+        for value in [
+            "\"98761234\"",
+            "98761234",
+            "98761234.5",
+            "[\"98761234\"]",
+            "[98761234]",
+            "{ value = \"98761234\" }",
+            "{ exec = \"98761234\" }",
+            "{ exec = [98761234] }",
+            "\"pin:98761234\"",
+            "\"98761234:5\"",
+        ] {
+            let message = parsed(&format!("pin = {value}")).unwrap_err();
+            assert!(!message.contains("98761234"), "{value}: {message}");
+            assert!(message.contains("credential:NAME, file:PATH"), "{value}: {message}");
+        }
+    }
+
+    #[test]
+    fn malformed_sources_are_refused_each_with_its_reason() {
+        for (text, expected) in [
+            ("credential:../etc/shadow", Malformed::CredentialName),
+            ("credential:..", Malformed::CredentialName),
+            ("credential:", Malformed::CredentialName),
+            ("file:", Malformed::Path),
+            ("file://host/pin", Malformed::FileHost),
+            ("exec:", Malformed::Program),
+            ("exec:pass 'open", Malformed::Quotes),
+            ("env:A B", Malformed::VariableName),
+            ("env:1A", Malformed::VariableName),
+            ("prompt:", Malformed::Scheme),
+        ] {
+            assert_eq!(text.parse::<Source>(), Err(expected), "{text}");
+            assert!(!expected.remedy().is_empty());
+        }
+        assert_eq!(parsed("pin = []").unwrap_err(), Malformed::EmptyList.to_string());
+    }
+
+    #[test]
+    fn a_helpers_arguments_are_not_shown() {
+        let source: Source = "exec:/usr/bin/helper --token 98761234".parse().unwrap();
+        assert_eq!(format!("{source:?} {source}"), "exec:/usr/bin/helper … exec:/usr/bin/helper …");
+        let sources = Sources(vec![source, Source::Prompt]);
+        assert!(!format!("{sources:?} {sources:#?} {sources}").contains("98761234"));
+    }
+
+    #[test]
+    fn a_secret_that_was_read_is_silent_in_debug() {
+        let secret = Sources(vec!["exec:/bin/echo 98761234".parse().unwrap()]).read("PIN").unwrap();
+        assert!(!format!("{secret:?}").contains("9876"), "{secret:?}");
+    }
+
+    #[test]
+    fn an_environment_variable_is_warned_of_and_the_others_are_not() {
+        let sources =
+            parsed(r#"pin = ["credential:p", "file:/p", "exec:p", "prompt", "env:HSM_PIN"]"#).unwrap();
+        assert_eq!(sources.warnings().len(), 1);
+        assert!(sources.warnings()[0].contains("HSM_PIN"));
+    }
+
+    #[test]
+    fn relative_paths_are_taken_from_the_directory_that_is_given() {
+        let sources = parsed(r#"pin = ["file:pin", "file:/abs/pin"]"#).unwrap();
+        assert_eq!(
+            sources.relative_to(Path::new("/etc/segl")),
+            Sources(vec![Source::File("/etc/segl/pin".into()), Source::File("/abs/pin".into())])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic_and_none_is_repeated_in_an_error(text in "[0-9A-Za-z:/ '\"]{6,40}") {
+            if let Err(error) = text.parse::<Source>() {
+                let said = error.to_string();
+                prop_assert!(!said.contains(&text), "{}", said);
+            }
+        }
+    }
+}
