@@ -8,4 +8,5 @@ pub mod http;
 pub mod jose;
 pub mod secret;
 pub mod sign;
+pub mod state;
 pub mod token;
