@@ -3,6 +3,7 @@
 pub mod call;
 pub mod certificate;
 pub mod clock;
+pub mod config;
 pub mod grant;
 pub mod http;
 pub mod jose;

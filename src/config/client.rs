@@ -1,0 +1,149 @@
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    document::{Report, nearest},
+    environment::Environment,
+    error::Fault,
+    is_text,
+    signer::Signer,
+    wire,
+};
+
+/// A client registered in Samarbeidsportalen, as it is configured.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Client {
+    /// Its name in `[clients]`.
+    pub name: String,
+    /// The authorities it talks to, with all their addresses.
+    pub environment: Environment,
+    /// Client identifier: `iss` of the grant.
+    pub client_id: String,
+    /// Name of its signer: a key of [`Config::signers`](super::Config::signers).
+    pub signer: String,
+    /// What the grant's header names the key by.
+    pub identity: Identity,
+    /// Midnight (UTC) at the beginning of the day on which the registered key expires.
+    pub kid_expires: Option<SystemTime>,
+    /// How long a grant is valid: 1 to 119 s.
+    pub grant_lifetime: Duration,
+}
+
+/// What the grant's header names the key by (RFC 7515 sections 4.1.4 and 4.1.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// `kid`: name of a key that is registered on the client.
+    KeyId(String),
+    /// `x5c` from the certificate that the signer finds beside its key.
+    CertificateBesideKey,
+    /// `x5c` from a PEM file.
+    CertificateFile(PathBuf),
+}
+
+/// How long a grant is valid unless told otherwise (Digdir: at most 120 s).
+const GRANT_LIFETIME: i64 = 60;
+
+/// What clients are checked against.
+pub(super) struct Around<'a> {
+    pub(super) signers: &'a BTreeMap<String, Signer>,
+    /// Names that are written, whether or not the rest of their table is right.
+    pub(super) signer_names: &'a [String],
+    pub(super) environments: &'a BTreeMap<String, Environment>,
+    pub(super) environment_names: &'a [String],
+    pub(super) base: &'a Path,
+}
+
+/// Checks one `[clients.NAME]`; what is wrong goes into the report.
+pub(super) fn check(
+    name: &str,
+    wire: wire::Client,
+    around: &Around<'_>,
+    report: &mut Report,
+    warnings: &mut Vec<String>,
+) -> Option<Client> {
+    let place = format!("clients.{name}");
+    let mut refuse = |key: &str, fault: Fault| {
+        let place = if key.is_empty() { place.clone() } else { format!("{place}.{key}") };
+        report.refuse(&place, fault);
+    };
+    if wire.environment == "ver2" {
+        warnings.push(format!("{place}: ver2 was renamed; environment = \"test\" is taken in its place."));
+    }
+    let environment = environment(&wire.environment, around).map_err(|fault| refuse("environment", fault));
+    if !around.signer_names.contains(&wire.signer) {
+        refuse("signer", unknown("signer", &wire.signer, around.signer_names));
+    }
+    if !is_text(&wire.client_id) || wire.client_id.contains(' ') {
+        refuse("client_id", Fault::Text);
+    }
+    let kid_expires = match wire.kid_expires {
+        Some(_) if wire.kid.is_none() => {
+            refuse("kid_expires", Fault::ExpiryWithoutKid);
+            None
+        }
+        Some(date) => midnight(&date).map_err(|fault| refuse("kid_expires", fault)).ok(),
+        None => None,
+    };
+    let seconds = wire.grant_lifetime.unwrap_or(GRANT_LIFETIME);
+    let grant_lifetime = u64::try_from(seconds).ok().filter(|seconds| (1..=119).contains(seconds));
+    if grant_lifetime.is_none() {
+        refuse("grant_lifetime", Fault::GrantLifetime { seconds });
+    }
+    let identity = match (wire.kid, wire.certificate) {
+        (Some(kid), None) if is_text(&kid) => Ok(Identity::KeyId(kid)),
+        (Some(_), None) => Err(("kid", Fault::Text)),
+        (None, Some(word)) if word == "token" => Ok(Identity::CertificateBesideKey),
+        (None, Some(path)) if is_text(&path) => Ok(Identity::CertificateFile(around.base.join(path))),
+        (None, Some(_)) => Err(("certificate", Fault::Text)),
+        (Some(_), Some(_)) => Err(("certificate", Fault::BothIdentities)),
+        (None, None) => Err(("", Fault::NoIdentity)),
+    };
+    let identity = identity.map_err(|(key, fault)| refuse(key, fault));
+    Some(Client {
+        name: name.to_owned(),
+        environment: environment.ok()??,
+        client_id: wire.client_id,
+        signer: around.signers.get(&wire.signer)?.name.clone(),
+        identity: identity.ok()?,
+        kid_expires,
+        grant_lifetime: Duration::from_secs(grant_lifetime?),
+    })
+}
+
+/// The environment of this name; `None` when its own table is wrong, which has been said there.
+fn environment(name: &str, around: &Around<'_>) -> Result<Option<Environment>, Fault> {
+    let name = match name {
+        "ver1" => return Err(Fault::Ver1),
+        "ver2" => "test",
+        other => other,
+    };
+    if let Some(environment) = Environment::named(name) {
+        return Ok(Some(environment));
+    }
+    if around.environment_names.iter().any(|known| known == name) {
+        return Ok(around.environments.get(name).cloned());
+    }
+    let mut known = vec!["prod".to_owned(), "test".to_owned()];
+    known.extend_from_slice(around.environment_names);
+    Err(unknown("environment", name, &known))
+}
+
+/// A name that leads nowhere.
+pub(super) fn unknown(table: &'static str, name: &str, known: &[String]) -> Fault {
+    let nearest = nearest(name, known.iter().map(String::as_str));
+    let name = name.chars().take(64).collect();
+    Fault::UnknownName { table, name, nearest, known: known.to_vec() }
+}
+
+fn midnight(date: &toml::value::Datetime) -> Result<SystemTime, Fault> {
+    let (Some(date), None, None) = (date.date, date.time, date.offset) else { return Err(Fault::Date) };
+    let month = time::Month::try_from(date.month).map_err(|_| Fault::Date)?;
+    let day =
+        time::Date::from_calendar_date(i32::from(date.year), month, date.day).map_err(|_| Fault::Date)?;
+    Ok(day.midnight().assume_utc().into())
+}

@@ -1,0 +1,169 @@
+//! The file as it is written, before anything in it has been checked against anything else. Doc comments here are the
+//! descriptions in the JSON Schema.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use crate::secret::Sources;
+
+/// The whole of `segl.toml`. Only its JSON Schema is made from this type; the tables are read one by one.
+#[derive(JsonSchema)]
+#[schemars(title = "segl.toml", deny_unknown_fields)]
+#[allow(dead_code, reason = "stands for the shape of the file")]
+pub(super) struct File {
+    /// Version of this format.
+    #[schemars(extend("const" = 1))]
+    schema: u32,
+    /// Keys that sign, by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9_-]*$" }))]
+    signers: BTreeMap<String, Signer>,
+    /// Clients registered in Samarbeidsportalen, by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9_-]*$" }))]
+    clients: BTreeMap<String, Client>,
+    /// Environments beside `test` and `prod`, by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9_-]*$" }))]
+    environments: BTreeMap<String, Environment>,
+    /// Tokens that can be asked for, by name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9_-]*$" }))]
+    tokens: BTreeMap<String, Token>,
+    /// How the authorities are reached.
+    #[serde(default)]
+    http: Option<Http>,
+}
+
+/// Everything that was written, by table.
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) signers: BTreeMap<String, Signer>,
+    pub(super) clients: BTreeMap<String, Client>,
+    pub(super) environments: BTreeMap<String, Environment>,
+    pub(super) tokens: BTreeMap<String, Token>,
+    pub(super) http: Http,
+}
+
+/// A key that signs.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signer {
+    /// Where the key is: `pkcs11:` and attributes (RFC 7512), or `file:` and a path.
+    pub(super) key: OneOrSeveral,
+    /// Name of the device profile, when it is not to be found by itself.
+    pub(super) profile: Option<String>,
+    /// PIN of the device, or password of the key file.
+    pub(super) pin: Option<Sources>,
+    /// PEM file with certificates that complete the chain.
+    pub(super) chain: Option<PathBuf>,
+    /// Signature algorithm.
+    #[schemars(extend("enum" = ["RS256", "RS384", "RS512"], "default" = "RS256"))]
+    pub(super) algorithm: Option<String>,
+    /// A private JWK from the environment; cannot be written in a file.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) inline: Option<SecretString>,
+}
+
+/// A value, or a list of values.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected text that begins with pkcs11: or file:")]
+pub(super) enum OneOrSeveral {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// A client registered in Samarbeidsportalen.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Client {
+    /// `prod`, `test`, or a name from `[environments]`. All addresses follow from it.
+    pub(super) environment: String,
+    /// Client identifier from Samarbeidsportalen.
+    pub(super) client_id: String,
+    /// A name from `[signers]`.
+    pub(super) signer: String,
+    /// Name of the registered public key. Either this or `certificate`.
+    pub(super) kid: Option<String>,
+    /// `token` for the certificate beside the key, or a PEM file. Either this or `kid`.
+    pub(super) certificate: Option<String>,
+    /// Date on which the registered key expires.
+    #[schemars(with = "Option<String>", extend("format" = "date"))]
+    pub(super) kid_expires: Option<toml::value::Datetime>,
+    /// How long a grant is valid, in seconds.
+    #[schemars(extend("minimum" = 1, "maximum" = 119, "default" = 60))]
+    pub(super) grant_lifetime: Option<i64>,
+}
+
+/// Addresses of one set of authorities.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Environment {
+    /// The environment whose addresses hold where none is given.
+    #[schemars(extend("enum" = ["test", "prod"]))]
+    pub(super) from: Option<String>,
+    /// Maskinporten's issuer, with the slash at its end.
+    pub(super) issuer: Option<String>,
+    /// Customs, without a path.
+    pub(super) customs: Option<String>,
+    /// Altinn's platform, without a path.
+    pub(super) altinn: Option<String>,
+    /// From the environment variables of a sidecar; cannot be written in a file.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) metadata: Option<Url>,
+    /// As `metadata`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) token_endpoint: Option<Url>,
+}
+
+/// A token that can be asked for by name.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    /// A name from `[clients]`.
+    pub(super) client: String,
+    /// Scopes, each on its own.
+    #[schemars(length(min = 1))]
+    pub(super) scopes: Vec<String>,
+    /// The API that the token is meant for (RFC 8707).
+    pub(super) resource: Option<String>,
+    /// Organisation number of the customer that a supplier acts for, or `required` when each call must name one.
+    #[schemars(regex(pattern = "^(required|[0-9]{9})$"))]
+    pub(super) consumer_org: Option<String>,
+    /// Rich authorization (RFC 9396): one table, passed on to Maskinporten.
+    pub(super) authorization_details: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
+    /// Whom the Maskinporten token is exchanged with.
+    #[schemars(regex(pattern = "^(customs|altinn(:[a-z0-9]+)?)$"))]
+    pub(super) exchange: Option<String>,
+    /// Ask Altinn for a token of the test organisation `ttd` (`?test=true`).
+    pub(super) altinn_test: Option<bool>,
+    /// Path of the harmless call that `segl probe` makes at Customs.
+    pub(super) probe: Option<String>,
+    /// Renew the token ahead of time although nobody asks for it.
+    pub(super) keep_warm: Option<bool>,
+}
+
+/// How the authorities are reached.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    /// Address of the proxy; `HTTPS_PROXY` holds where none is given. Never used for loopback.
+    pub(super) proxy: Option<String>,
+    /// Hosts that are reached without the proxy; `NO_PROXY` holds where none is given.
+    pub(super) no_proxy: Option<Vec<String>>,
+    /// PEM file with certificate authorities that are trusted beside the system's.
+    pub(super) extra_ca: Option<PathBuf>,
+    /// How long connecting may take, in seconds.
+    #[schemars(extend("minimum" = 1, "maximum" = 300, "default" = 5))]
+    pub(super) connect_timeout_seconds: Option<i64>,
+    /// How long one request may take, in seconds.
+    #[schemars(extend("minimum" = 1, "maximum" = 300, "default" = 10))]
+    pub(super) timeout_seconds: Option<i64>,
+}
