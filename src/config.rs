@@ -215,7 +215,7 @@ fn check(
     if report.problems().is_empty() {
         Ok(Config { path: None, signers, clients, environments, tokens, http, warnings, report })
     } else {
-        Err(report.problems().to_vec())
+        Err(report.into_problems())
     }
 }
 
@@ -362,8 +362,8 @@ scopes = ["toll:movement/road/v2"]
         assert_eq!(
             found,
             [
-                ("clients.app.colour", Origin::File { line: 8 }),
                 ("clients.app.signer", Origin::File { line: 7 }),
+                ("clients.app.colour", Origin::File { line: 8 }),
                 ("tokens.road.scopes", Origin::File { line: 14 }),
                 ("http.timeout_seconds", Origin::File { line: 16 }),
             ]

@@ -65,6 +65,15 @@ impl Report {
         names.into_iter().collect()
     }
 
+    /// What was wrong, in the order of the file.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| match problem.origin {
+            Origin::File { line } => line,
+            Origin::Default | Origin::Variable(_) => 0,
+        });
+        self.problems
+    }
+
     pub(super) fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -186,7 +195,9 @@ impl Reader {
                 let key = keys.iter().filter(|(_, start)| *start <= at).max_by_key(|(_, start)| *start);
                 let place = key.map_or_else(|| place.to_owned(), |(key, _)| format!("{place}.{key}"));
                 let message = error.message().trim_end().to_owned();
-                self.report.refuse(&place, Fault::Value { message });
+                let is_secret = place.ends_with(".pin");
+                let fault = if is_secret { Fault::SecretPlace { message } } else { Fault::Value { message } };
+                self.report.refuse(&place, fault);
             })
             .ok()
     }

@@ -41,7 +41,7 @@ pub enum Error {
     Invalid {
         /// The file; `None` for environment variables.
         path: Option<PathBuf>,
-        /// At least one, in the order of the tables.
+        /// At least one, in the order of the file.
         problems: Vec<Problem>,
     },
 }
@@ -165,6 +165,8 @@ pub enum Fault {
     NotATable,
     #[error("{message}")]
     Value { message: String },
+    #[error("{message}")]
+    SecretPlace { message: String },
     #[error("must not be empty or hold control characters")]
     Text,
     #[error("there is no {table} {name:?}{}", hint(nearest.as_ref()))]
@@ -268,6 +270,10 @@ impl Fault {
                 format!("Add a table for the {table}.")
             }
             Self::UnknownName { known, .. } => format!("Use one of: {}.", known.join(", ")),
+            Self::SecretPlace { .. } => {
+                "Write where the secret is found, as file:PATH; if it stood here itself, regard it as known and change it."
+                    .to_owned()
+            }
             Self::Secret(malformed) => malformed.remedy(),
             Self::PinInUri => "Take pin-value out, give pin = \"file:PATH\", and change the PIN.".to_owned(),
             Self::KeyScheme => "Write key = \"file:/path/to/key.pem\", or the pkcs11: URI of the key.".to_owned(),
