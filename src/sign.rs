@@ -11,10 +11,12 @@
 
 mod error;
 mod file;
+pub mod pkcs11;
 
 pub use self::{
     error::{Error, Fault, PinProblem, Retry, Sought},
     file::{FileSigner, Password},
+    pkcs11::Pkcs11Signer,
 };
 
 use std::{

@@ -1,0 +1,290 @@
+//! Keys in PKCS#11 devices: smart cards, USB tokens, network HSMs, SoftHSM.
+//!
+//! ```text
+//!   Pkcs11Signer ─┐
+//!   Device ───────┼─ job ─▶ queue ─▶ owner thread ─▶ library ─▶ device
+//!   Modules ──────┘        (bounded)  (one per library)
+//! ```
+//!
+//! A PKCS#11 library is shared state of the whole process, its calls block, and many of them are not thread-safe.
+//! So each library belongs to one thread, and everybody else sends it jobs that are plain data.
+
+mod code;
+mod discover;
+mod job;
+mod key;
+mod mechanism;
+mod modules;
+mod object;
+mod owner;
+mod profile;
+mod provision;
+mod queue;
+mod session;
+mod uri;
+
+pub use self::{
+    job::{
+        CertificateDescription, DeviceDescription, KeyDescription, KeyPair, LibraryDescription,
+        ModuleDescription, NewCertificate, NewKeyPair, PinState, SlotDescription, StoredCertificate,
+    },
+    modules::Modules,
+    profile::{Confidence, Profile, library_for},
+    uri::{ObjectKind, Uri},
+};
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use secrecy::SecretString;
+
+use self::{
+    job::{Answer, Job, KeyQuery},
+    modules::{Module, mismatched},
+};
+use crate::{
+    call::Call,
+    certificate::{Certificate, Chain},
+    clock::BoxFuture,
+    jose::{Algorithm, RsaPublicKey},
+    sign::{Error, Health, Key, MakeMessage, PinProblem, Signed, Signer},
+};
+
+/// Where a PIN comes from. Read only when a login is needed, on the owner's thread, and never kept.
+#[derive(Clone)]
+pub struct Pin(Arc<dyn Fn() -> Result<Option<SecretString>, PinProblem> + Send + Sync>);
+
+impl Pin {
+    /// A PIN that `read` gives. `None` means that there is no PIN to give: right for devices with a pad of their
+    /// own, and [`PinProblem::Missing`] for all others.
+    pub fn new(read: impl Fn() -> Result<Option<SecretString>, PinProblem> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    fn read(&self) -> Result<Option<SecretString>, PinProblem> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pin")
+    }
+}
+
+/// One PKCS#11 device, by URI, and what may be done to it besides signing. Making one touches nothing.
+#[derive(Debug)]
+pub struct Device {
+    modules: Arc<Modules>,
+    uri: Uri,
+    profile: Option<String>,
+    pin: Option<Pin>,
+    module: OnceLock<Arc<Module>>,
+}
+
+impl Device {
+    /// The device that `uri` names, in the library that [`library_for`] finds when it is first needed.
+    #[must_use]
+    pub fn new(modules: Arc<Modules>, uri: Uri, profile: Option<String>, pin: Option<Pin>) -> Self {
+        Self { modules, uri, profile, pin, module: OnceLock::new() }
+    }
+
+    /// As it was named.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Generates an RSA key pair inside the device: sensitive, not extractable, for signing only.
+    ///
+    /// # Errors
+    /// [`Error::UnusableKey`] when label or `CKA_ID` are taken; otherwise what the device says.
+    pub async fn generate_key_pair(&self, pair: NewKeyPair, call: &Call) -> Result<KeyPair, Error> {
+        match self.ask(call, Job::Generate { device: self.uri.device(), pair }, None).await? {
+            Answer::Generated(pair) => Ok(*pair),
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    /// Stores a certificate beside the key that it certifies, or by itself when that key is not here. One that is
+    /// there already is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`] when it cannot be read; otherwise what the device says.
+    pub async fn store_certificate(
+        &self,
+        certificate: NewCertificate,
+        call: &Call,
+    ) -> Result<StoredCertificate, Error> {
+        match self.ask(call, Job::Store { device: self.uri.device(), certificate }, None).await? {
+            Answer::Stored(certificate) => Ok(*certificate),
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    /// DER of every certificate on the device, in its order.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn certificates(&self, call: &Call) -> Result<Vec<Vec<u8>>, Error> {
+        match self.ask(call, Job::Certificates(self.uri.device()), None).await? {
+            Answer::Certificates(certificates) => Ok(certificates),
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    async fn ask(&self, call: &Call, job: Job, make: Option<MakeMessage>) -> Result<Answer, Error> {
+        self.module()?.ask(call, job, make, self.pin.clone()).await
+    }
+
+    /// The library, once it is there.
+    fn module(&self) -> Result<&Arc<Module>, Error> {
+        if let Some(module) = self.module.get() {
+            return Ok(module);
+        }
+        let module = self.modules.module(&library_for(&self.uri, self.profile.as_deref())?)?;
+        Ok(self.module.get_or_init(|| module))
+    }
+}
+
+/// Signs with a key that lives in a PKCS#11 device.
+pub struct Pkcs11Signer {
+    device: Device,
+    query: Arc<KeyQuery>,
+    key: Mutex<Option<Key>>,
+    signatures: AtomicU64,
+    trouble: Mutex<Option<Error>>,
+}
+
+impl fmt::Debug for Pkcs11Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pkcs11Signer").field("uri", &self.query.uri.to_string()).finish_non_exhaustive()
+    }
+}
+
+impl Pkcs11Signer {
+    /// A signer for the one private key on `device` that the device's URI names (`object`, `id`; without them, the
+    /// only one there). Touches nothing.
+    ///
+    /// # Errors
+    /// [`Error::Uri`] when the URI names something else than a private key, [`Error::Algorithm`] for algorithms that
+    /// Maskinporten does not take.
+    pub fn new(device: Device, algorithm: Algorithm) -> Result<Self, Error> {
+        if !algorithm.accepted_by_maskinporten() {
+            return Err(Error::Algorithm(algorithm));
+        }
+        if device.uri.kind().is_some_and(|kind| kind != ObjectKind::Private) {
+            return Err(Error::Uri {
+                uri: device.uri.to_string(),
+                problem: "only type=private can sign; leave type out".into(),
+            });
+        }
+        let query = Arc::new(KeyQuery { uri: device.uri.clone(), algorithm, verify: true });
+        Ok(Self {
+            device,
+            query,
+            key: Mutex::default(),
+            signatures: AtomicU64::new(0),
+            trouble: Mutex::default(),
+        })
+    }
+
+    /// Lets signatures out unverified: only to measure what verifying costs.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_verification(mut self) -> Self {
+        self.query = Arc::new(KeyQuery { verify: false, ..(*self.query).clone() });
+        self
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    async fn find(&self, call: &Call) -> Result<Key, Error> {
+        let module = self.device.module()?;
+        if let Some(key) = lock(&self.key).as_ref().filter(|key| key.generation == module.generation()) {
+            return Ok(key.clone());
+        }
+        match self.device.ask(call, Job::Find(self.query.clone()), None).await? {
+            Answer::Key(found) => {
+                let public_key = RsaPublicKey::from_spki(&found.spki).map_err(|why| Error::UnusableKey {
+                    key: self.query.uri.to_string(),
+                    reason: why.to_string(),
+                })?;
+                let key = Key {
+                    algorithm: self.query.algorithm,
+                    public_key,
+                    generation: found.generation,
+                    device: Some(found.device),
+                };
+                *lock(&self.key) = Some(key.clone());
+                Ok(key)
+            }
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    async fn read_chain(&self, call: &Call) -> Result<Chain, Error> {
+        let key = self.find(call).await?;
+        let certificates = self.device.certificates(call).await?;
+        // One that cannot be read is none of ours; devices hold all sorts of things.
+        let pool: Vec<Certificate> =
+            certificates.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+        let now = self.device.modules.clock().wall();
+        Chain::assemble(&key.public_key, pool, now).map_err(|why| Error::Certificate(why.to_string()))
+    }
+
+    /// Remembers how it went.
+    fn noted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        let mut trouble = lock(&self.trouble);
+        match &outcome {
+            Ok(_) => *trouble = None,
+            // The asker's own haste or a program that ends says nothing of the device.
+            Err(Error::Closed) => {}
+            Err(error) => *trouble = Some(error.clone()),
+        }
+        outcome
+    }
+}
+
+impl Signer for Pkcs11Signer {
+    fn key<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Key, Error>> {
+        Box::pin(async move { self.noted(self.find(call).await) })
+    }
+
+    fn sign<'a>(&'a self, call: &'a Call, make: MakeMessage) -> BoxFuture<'a, Result<Signed, Error>> {
+        Box::pin(async move {
+            match self.noted(self.device.ask(call, Job::Sign(self.query.clone()), Some(make)).await)? {
+                Answer::Signature(made) => {
+                    self.signatures.fetch_add(1, Ordering::Relaxed);
+                    Ok(Signed {
+                        message: made.message,
+                        signature: made.signature,
+                        generation: made.generation,
+                    })
+                }
+                other => Err(mismatched(&other)),
+            }
+        })
+    }
+
+    fn chain<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Chain, Error>> {
+        Box::pin(async move { self.noted(self.read_chain(call).await) })
+    }
+
+    fn health(&self) -> Health {
+        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble: lock(&self.trouble).clone() }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

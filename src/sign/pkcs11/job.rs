@@ -1,0 +1,267 @@
+//! What is asked of a PKCS#11 library and what comes back: plain data both ways, so that the same jobs can cross a
+//! thread today and a process boundary tomorrow. No type of the PKCS#11 binding stands here.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::Uri;
+use crate::{jose::Algorithm, sign::Error};
+
+/// One job for the owner of a library.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Job {
+    /// List everything; log in to the device that the URI names, when one is given.
+    Describe { login: Option<Uri> },
+    /// Find a signing key.
+    Find(Arc<KeyQuery>),
+    /// Sign the message that travels beside the job.
+    Sign(Arc<KeyQuery>),
+    /// Read all certificates of a device.
+    Certificates(Uri),
+    /// Generate an RSA key pair on a device.
+    Generate { device: Uri, pair: NewKeyPair },
+    /// Store a certificate on a device.
+    Store { device: Uri, certificate: NewCertificate },
+}
+
+impl Job {
+    /// For log lines: what, never on what.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Describe { .. } => "describe",
+            Self::Find(_) => "find",
+            Self::Sign(_) => "sign",
+            Self::Certificates(_) => "certificates",
+            Self::Generate { .. } => "generate",
+            Self::Store { .. } => "store",
+        }
+    }
+}
+
+/// Which key, and how it is to sign.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct KeyQuery {
+    pub(super) uri: Uri,
+    pub(super) algorithm: Algorithm,
+    /// Whether signatures are verified before they leave; off only to measure what that costs.
+    pub(super) verify: bool,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Description(Box<ModuleDescription>),
+    Key(FoundKey),
+    Signature(Signature),
+    Certificates(Vec<Vec<u8>>),
+    Generated(Box<KeyPair>),
+    Stored(Box<StoredCertificate>),
+}
+
+/// A signing key that was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FoundKey {
+    /// DER SubjectPublicKeyInfo.
+    pub(super) spki: Vec<u8>,
+    pub(super) generation: u64,
+    /// `label (serial)`.
+    pub(super) device: String,
+}
+
+/// A message and its signature.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Signature {
+    pub(super) message: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    pub(super) generation: u64,
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Message and signature together are an assertion: a credential for two minutes.
+        f.debug_struct("Signature").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// An RSA key pair that is to be made inside a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKeyPair {
+    /// `CKA_LABEL` of both halves.
+    pub label: String,
+    /// `CKA_ID` of both halves; 16 random bytes when none is given.
+    pub id: Option<Vec<u8>>,
+    /// Length of the modulus: 2048, 3072 or 4096 bits.
+    pub bits: u16,
+}
+
+impl NewKeyPair {
+    /// An RSA-3072 pair with a random `CKA_ID`.
+    pub fn new(label: impl Into<String>) -> Self {
+        Self { label: label.into(), id: None, bits: 3072 }
+    }
+}
+
+/// A key pair that was made inside a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct KeyPair {
+    /// Names exactly this key.
+    pub uri: Uri,
+    /// DER SubjectPublicKeyInfo of the public half.
+    pub spki: Vec<u8>,
+}
+
+/// A certificate that is to stand beside its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewCertificate {
+    /// DER.
+    pub der: Vec<u8>,
+    /// `CKA_LABEL`; that of the key it certifies, else the subject's name, when none is given.
+    pub label: Option<String>,
+}
+
+/// A certificate that stands on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StoredCertificate {
+    /// Names exactly this certificate.
+    pub uri: Uri,
+    /// The key on the device that it certifies, if there is one.
+    pub key: Option<Uri>,
+    /// It was there before; nothing was written.
+    pub was_there: bool,
+}
+
+/// All that one PKCS#11 library shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModuleDescription {
+    /// The library's file, symbolic links resolved.
+    pub path: PathBuf,
+    /// What the library says of itself; `None` when it says nothing.
+    pub library: Option<LibraryDescription>,
+    /// Slots that hold a token, in the library's order.
+    pub slots: Vec<SlotDescription>,
+}
+
+/// What a library says of itself (`C_GetInfo`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LibraryDescription {
+    /// Who made the library.
+    pub manufacturer: String,
+    /// What it is called.
+    pub description: String,
+    /// Its own version.
+    pub version: String,
+    /// The version of PKCS#11 that it speaks.
+    pub cryptoki: String,
+}
+
+/// One slot with a token in it. Trouble with one slot or object is carried here and hides none of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SlotDescription {
+    /// What the slot says of itself: the reader's name, for cards.
+    pub description: String,
+    /// The device; `None` when it could not be asked, see `problem`.
+    pub device: Option<DeviceDescription>,
+    /// Whether the listing below was made logged in. Without it, most devices hide their private keys.
+    pub logged_in: bool,
+    /// Key pairs, and halves of key pairs whose other half is not to be seen.
+    pub keys: Vec<KeyDescription>,
+    /// Certificates of no key that is to be seen: issuers, mostly.
+    pub certificates: Vec<CertificateDescription>,
+    /// Why the listing is not whole.
+    pub problem: Option<Error>,
+}
+
+/// A PKCS#11 token: a card, a partition, a USB key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeviceDescription {
+    /// Names this device.
+    pub uri: Uri,
+    /// Label.
+    pub label: String,
+    /// Serial number.
+    pub serial: String,
+    /// Manufacturer.
+    pub manufacturer: String,
+    /// Model.
+    pub model: String,
+    /// Whether it has been initialized; a blank device holds nothing.
+    pub initialized: bool,
+    /// Whether private keys need a login.
+    pub login_required: bool,
+    /// Whether the PIN is typed on the device itself.
+    pub pin_pad: bool,
+    /// What the device says about its PIN.
+    pub pin: PinState,
+    /// Shortest and longest PIN it takes; a longest of 0 says nothing.
+    pub pin_length: (u64, u64),
+}
+
+/// What a device says about its user PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PinState {
+    /// Nothing is wrong with it.
+    Good,
+    /// No PIN has been set.
+    NotSet,
+    /// A wrong PIN was entered since the last good login.
+    CountLow,
+    /// One try is left.
+    FinalTry,
+    /// No try is left.
+    Locked,
+}
+
+/// A key pair, or the half of it that is to be seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct KeyDescription {
+    /// The line to paste.
+    pub uri: Uri,
+    /// `CKA_LABEL`.
+    pub label: String,
+    /// `CKA_ID`, hexadecimal.
+    pub id: String,
+    /// `RSA`, `EC`, …
+    pub key_type: String,
+    /// Length of the modulus in bits, for RSA keys.
+    pub bits: Option<usize>,
+    /// DER SubjectPublicKeyInfo, for RSA keys whose public half can be read.
+    pub spki: Option<Vec<u8>>,
+    /// Whether the private half is to be seen.
+    pub private: bool,
+    /// Whether the public half is to be seen.
+    pub public: bool,
+    /// `CKA_SIGN` of the private half.
+    pub signs: Option<bool>,
+    /// `CKA_SENSITIVE` of the private half.
+    pub sensitive: Option<bool>,
+    /// `CKA_EXTRACTABLE` of the private half.
+    pub extractable: Option<bool>,
+    /// `CKA_ALWAYS_AUTHENTICATE` of the private half: the device asks for a PIN at each signature.
+    pub always_authenticate: Option<bool>,
+    /// Certificates with the same `CKA_ID`.
+    pub certificates: Vec<CertificateDescription>,
+}
+
+/// A certificate on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CertificateDescription {
+    /// Names this certificate.
+    pub uri: Uri,
+    /// `CKA_LABEL`.
+    pub label: String,
+    /// `CKA_ID`, hexadecimal.
+    pub id: String,
+    /// DER, as the device has it.
+    pub der: Vec<u8>,
+}

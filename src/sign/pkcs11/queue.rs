@@ -1,0 +1,204 @@
+//! The queue in front of a library: bounded, callers before background work, never waited on by the asker.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Pin,
+    job::{Answer, Job},
+};
+use crate::{
+    call::Priority,
+    clock::Instant,
+    sign::{Error, MakeMessage},
+};
+
+/// Jobs that may wait. At the slowest device of use (a card, 0.5 s a signature) the last one still makes the
+/// default patience of a caller.
+pub(super) const DEPTH: usize = 64;
+
+/// Of these, background work may take up half: a caller always finds room beside it.
+const BACKGROUND_DEPTH: usize = DEPTH / 2;
+
+/// A job on its way, with what is no plain data: the maker of the message, the PIN's source, the way back.
+pub(super) struct Ticket {
+    pub(super) job: Job,
+    pub(super) make: Option<MakeMessage>,
+    pub(super) pin: Option<Pin>,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// The queue. Any number of threads may take from it.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    callers: VecDeque<Ticket>,
+    background: VecDeque<Ticket>,
+    closed: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Puts a ticket in line, or says at once that there is no room.
+    pub(super) fn push(&self, ticket: Ticket, priority: Priority) -> Result<(), Error> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(Error::Closed);
+        }
+        let background = priority == Priority::Background;
+        if waiting.is_full_for(background) {
+            // Callers that gave up still stand in line.
+            waiting.callers.retain(|ticket| !ticket.reply.is_closed());
+            waiting.background.retain(|ticket| !ticket.reply.is_closed());
+            if waiting.is_full_for(background) {
+                return Err(Error::Busy { waiting: waiting.len() });
+            }
+        }
+        if background {
+            waiting.background.push_back(ticket)
+        } else {
+            waiting.callers.push_back(ticket)
+        }
+        drop(waiting);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// The next ticket; blocks until there is one. `None` once the queue is closed.
+    pub(super) fn take(&self) -> Option<Ticket> {
+        let mut waiting = self.lock();
+        loop {
+            if waiting.closed {
+                return None;
+            }
+            if let Some(ticket) = waiting.next() {
+                return Some(ticket);
+            }
+            waiting = self.ready.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Answers everything that waits with [`Error::Closed`], and everything that still comes.
+    pub(super) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        let left: Vec<Ticket> = std::iter::from_fn(|| waiting.next()).collect();
+        drop(waiting);
+        self.ready.notify_all();
+        for ticket in left {
+            let _ = ticket.reply.send(Err(Error::Closed));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.callers.len() + self.background.len()
+    }
+
+    fn is_full_for(&self, background: bool) -> bool {
+        self.len() >= DEPTH || (background && self.background.len() >= BACKGROUND_DEPTH)
+    }
+
+    fn next(&mut self) -> Option<Ticket> {
+        self.callers.pop_front().or_else(|| self.background.pop_front())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+
+    type Reply = oneshot::Receiver<Result<Answer, Error>>;
+
+    fn ticket(name: &str) -> (Ticket, Reply) {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Certificates(format!("pkcs11:token={name}").parse().unwrap());
+        let deadline = ManualClock::at(UNIX_EPOCH).now();
+        (Ticket { job, make: None, pin: None, deadline, reply }, answer)
+    }
+
+    fn push(queue: &Queue, name: &str, priority: Priority) -> Result<Reply, Error> {
+        let (ticket, reply) = ticket(name);
+        queue.push(ticket, priority).map(|()| reply)
+    }
+
+    fn taken(queue: &Queue) -> String {
+        match queue.take().unwrap().job {
+            Job::Certificates(uri) => uri.token().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn callers_go_before_background_work_and_otherwise_the_first_is_first() {
+        let queue = Queue::default();
+        for (name, priority) in [
+            ("b1", Priority::Background),
+            ("c1", Priority::Caller),
+            ("b2", Priority::Background),
+            ("c2", Priority::Caller),
+        ] {
+            push(&queue, name, priority).unwrap();
+        }
+        assert_eq!([taken(&queue), taken(&queue), taken(&queue), taken(&queue)], ["c1", "c2", "b1", "b2"]);
+    }
+
+    #[test]
+    fn background_work_leaves_half_of_the_room_to_callers() {
+        let queue = Queue::default();
+        let mut replies = Vec::new();
+        for _ in 0..BACKGROUND_DEPTH {
+            replies.push(push(&queue, "b", Priority::Background).unwrap());
+        }
+        let refused = push(&queue, "b", Priority::Background).unwrap_err();
+        assert_eq!(refused, Error::Busy { waiting: BACKGROUND_DEPTH });
+        for _ in BACKGROUND_DEPTH..DEPTH {
+            replies.push(push(&queue, "c", Priority::Caller).unwrap());
+        }
+        assert_eq!(push(&queue, "c", Priority::Caller).unwrap_err(), Error::Busy { waiting: DEPTH });
+    }
+
+    #[test]
+    fn callers_that_went_away_take_no_room() {
+        let queue = Queue::default();
+        for _ in 0..DEPTH {
+            drop(push(&queue, "gone", Priority::Caller).unwrap());
+        }
+        let _reply = push(&queue, "here", Priority::Caller).unwrap();
+        assert_eq!(taken(&queue), "here");
+    }
+
+    #[test]
+    fn a_closed_queue_answers_those_in_line_and_those_who_come() {
+        let queue = Queue::default();
+        let mut waiting = push(&queue, "a", Priority::Caller).unwrap();
+        queue.close();
+        assert_eq!(waiting.try_recv().unwrap().unwrap_err(), Error::Closed);
+        assert_eq!(push(&queue, "b", Priority::Caller).unwrap_err(), Error::Closed);
+        assert!(queue.take().is_none());
+    }
+}
