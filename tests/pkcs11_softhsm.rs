@@ -279,7 +279,8 @@ fn every_hash_is_signed_and_a_key_that_knows_only_the_raw_form_gets_it() {
     });
 }
 
-/// A key whose CKA_ALLOWED_MECHANISMS holds CKM_RSA_PKCS alone, as some devices have by nature.
+/// A key whose CKA_ALLOWED_MECHANISMS holds CKM_RSA_PKCS alone and that has no public object beside it, as some
+/// devices have by nature.
 fn generate_raw_only(hsm: &SoftHsm) {
     let library = Pkcs11::new(hsm.library()).unwrap();
     std::mem::forget(library.clone());
@@ -292,7 +293,9 @@ fn generate_raw_only(hsm: &SoftHsm) {
     public.extend([Attribute::ModulusBits(2048.into()), Attribute::PublicExponent(vec![1, 0, 1])]);
     let mut private = named.to_vec();
     private.extend([Attribute::Sign(true), Attribute::AllowedMechanisms(vec![MechanismType::RSA_PKCS])]);
-    session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private).unwrap();
+    let made = session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private);
+    let (public, _) = made.unwrap();
+    session.destroy_object(public).unwrap();
     drop(session);
     library.finalize().unwrap();
 }

@@ -247,7 +247,7 @@ impl Pkcs11Signer {
         let mut trouble = lock(&self.trouble);
         match &outcome {
             Ok(_) => *trouble = None,
-            // The asker's own haste or a program that ends says nothing of the device.
+            // A program that ends says nothing of the device.
             Err(Error::Closed) => {}
             Err(error) => *trouble = Some(error.clone()),
         }

@@ -86,7 +86,7 @@ impl SigningKey {
             match outcome {
                 Ok(signature) => {
                     self.settled.set(Some(form));
-                    return self.verified(message, signature);
+                    return verified(self.verifier.as_ref(), message, signature);
                 }
                 Err(CryptokiError::Pkcs11(value, function)) if refuses_mechanism(value) => {
                     refused = Some(answered(&CryptokiError::Pkcs11(value, function)));
@@ -97,12 +97,17 @@ impl SigningKey {
         // The ladder has at least one form, so something was refused.
         Err(refused.unwrap_or(Error::WrongSignature))
     }
+}
 
-    fn verified(&self, message: &[u8], signature: Vec<u8>) -> Result<Vec<u8>, Error> {
-        match &self.verifier {
-            Some(verifier) if verifier.verify_sig(message, &signature).is_err() => Err(Error::WrongSignature),
-            _ => Ok(signature),
-        }
+/// The signature, unless it is none of this key.
+fn verified(
+    verifier: Option<&ParsedPublicKey>,
+    message: &[u8],
+    signature: Vec<u8>,
+) -> Result<Vec<u8>, Error> {
+    match verifier {
+        Some(verifier) if verifier.verify_sig(message, &signature).is_err() => Err(Error::WrongSignature),
+        _ => Ok(signature),
     }
 }
 
@@ -191,4 +196,35 @@ pub(super) fn public_key_of(session: &Session, private: ObjectHandle) -> Result<
 pub(super) fn certified_key(der: &[u8]) -> Option<RsaPublicKey> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     RsaPublicKey::from_spki(certificate.public_key().raw).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        rsa::{KeyPair, KeySize},
+        signature::{KeyPair as _, RSA_PKCS1_SHA256},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_signature_that_is_not_of_this_key_and_message_does_not_leave() {
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let public = pair.public_key();
+        let modulus = public.modulus().big_endian_without_leading_zero();
+        let exponent = public.exponent().big_endian_without_leading_zero();
+        let spki = RsaPublicKey::new(modulus, exponent).to_spki().unwrap();
+        let verifier = Hash::Sha256.verifier(&spki).unwrap();
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).unwrap();
+
+        assert_eq!(verified(Some(&verifier), b"message", signature.clone()), Ok(signature.clone()));
+        assert_eq!(verified(Some(&verifier), b"massage", signature.clone()), Err(Error::WrongSignature));
+        let cut = signature[1..].to_vec();
+        assert_eq!(verified(Some(&verifier), b"message", cut), Err(Error::WrongSignature));
+        assert_eq!(verified(Some(&verifier), b"message", Vec::new()), Err(Error::WrongSignature));
+        let sha384 = Hash::Sha384.verifier(&spki).unwrap();
+        assert_eq!(verified(Some(&sha384), b"message", signature), Err(Error::WrongSignature));
+    }
 }

@@ -69,6 +69,7 @@ impl Owner {
                 let _ = reply.send(Err(Error::Deadline));
                 continue;
             }
+            let _span = tracing::debug_span!("pkcs11", job = job.name()).entered();
             let answer = self.answer(&job, make, pin.as_ref());
             if let Err(error) = &answer {
                 tracing::debug!(job = job.name(), %error, "the job failed");

@@ -10,6 +10,7 @@ use cryptoki::{
     object::{Attribute, AttributeType, CertificateType, ObjectClass, ObjectHandle},
     session::Session,
 };
+use der::{Encode, asn1::IntRef};
 use x509_parser::prelude::X509Certificate;
 
 use super::{
@@ -108,7 +109,7 @@ pub(super) fn store(
             Attribute::Id(id.clone()),
             Attribute::Subject(certificate.subject().as_raw().to_vec()),
             Attribute::Issuer(certificate.issuer().as_raw().to_vec()),
-            Attribute::SerialNumber(serial_number(&certificate)),
+            Attribute::SerialNumber(serial_number(&certificate)?),
             Attribute::Value(new.der.clone()),
         ])
         .map_err(|why| answered(&why))?;
@@ -185,11 +186,8 @@ fn subject_name(certificate: &X509Certificate<'_>) -> String {
 }
 
 /// `CKA_SERIAL_NUMBER` is the DER of the INTEGER (PKCS#11 2.40 section 4.6.3).
-fn serial_number(certificate: &X509Certificate<'_>) -> Vec<u8> {
-    let content = certificate.raw_serial();
-    let length = u8::try_from(content.len()).unwrap_or(u8::MAX);
-    // RFC 5280 section 4.1.2.2 allows 20 octets, so the length is one byte; anything longer is cut by no reader.
-    let mut der = if length < 0x80 { vec![0x02, length] } else { vec![0x02, 0x81, length] };
-    der.extend_from_slice(content);
-    der
+fn serial_number(certificate: &X509Certificate<'_>) -> Result<Vec<u8>, Error> {
+    IntRef::new(certificate.raw_serial())
+        .and_then(|serial| serial.to_der())
+        .map_err(|why| Error::Certificate(format!("its serial number cannot be written ({why})")))
 }

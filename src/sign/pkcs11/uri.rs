@@ -139,7 +139,7 @@ impl Uri {
 
     fn set_query_attribute(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
-            "module-path" => once(&mut self.module_path, name, absolute(name, value)?),
+            "module-path" => once(&mut self.module_path, name, absolute(name, &text(name, value)?)?),
             "module-name" => once(&mut self.module_name, name, text(name, value)?),
             "pin-source" => {
                 let value = text(name, value)?;
@@ -291,7 +291,7 @@ fn text(name: &str, value: &str) -> Result<String, String> {
 }
 
 fn absolute(name: &str, value: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text(name, value)?);
+    let path = PathBuf::from(value);
     if path.is_absolute() { Ok(path) } else { Err(format!("{name} must be an absolute path")) }
 }
 
@@ -496,6 +496,13 @@ mod tests {
         assert!(!uri.matches_device("cis", "1", "", ""));
         assert!(uri.matches_object("grant- ", b""));
         assert!(!uri.matches_object("grant-2026", b""));
+    }
+
+    #[test]
+    fn a_path_is_decoded_once() {
+        let uri: Uri = "pkcs11:?module-path=/a%2520b&pin-source=file:///c%2520d".parse().unwrap();
+        assert_eq!(uri.module_path(), Some(Path::new("/a%20b")));
+        assert_eq!(uri.pin_source(), Some(Path::new("/c%20d")));
     }
 
     #[test]
