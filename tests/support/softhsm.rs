@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use segl::{
@@ -26,6 +27,10 @@ use segl::{
 };
 
 pub(crate) const PIN: &str = "4711-0815";
+
+/// Longer than any test takes on a busy machine: a test that hangs is to fail, not to hang the run.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 const SO_PIN: &str = "so-4711-0815";
 const FOLDER: &str = "SEGL_TEST_SOFTHSM_FOLDER";
 const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -36,7 +41,10 @@ pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
     if let Some(folder) = env::var_os(FOLDER) {
         let folder = PathBuf::from(folder);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(body(SoftHsm { folder: folder.clone() }));
+        runtime.block_on(async {
+            let body = body(SoftHsm { folder: folder.clone() });
+            tokio::time::timeout(PATIENCE, body).await.expect("the device hangs");
+        });
         fs::write(folder.join("done"), name).unwrap();
         return;
     }
@@ -154,5 +162,5 @@ pub(crate) fn counted_pin(pin: &'static str) -> (Pin, Arc<AtomicUsize>) {
 /// A call that gives up after `milliseconds`.
 pub(crate) fn hasty(milliseconds: u64) -> Call {
     let clock: &dyn Clock = &SystemClock;
-    Call::within(clock, std::time::Duration::from_millis(milliseconds))
+    Call::within(clock, Duration::from_millis(milliseconds))
 }
