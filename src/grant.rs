@@ -79,8 +79,8 @@ impl Grant {
         chain.check_validity(self.clock.wall()).map_err(|why| sign::Error::Certificate(why.to_string()))?;
         let own = chain.leaf().organisation_number().ok();
         if own.is_some() && own == request.consumer_org() {
-            let problem = "is the organisation that signs: leave it out".into();
-            return Err(InvalidRequest { field: "consumer_org", problem }.into());
+            let problem = "is the organisation that signs: leave it out";
+            return Err(InvalidRequest::new("consumer_org", problem).into());
         }
         Ok(())
     }

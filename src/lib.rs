@@ -2,11 +2,14 @@
 
 pub mod call;
 pub mod certificate;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod grant;
 pub mod http;
 pub mod jose;
+pub mod pipeline;
 pub mod secret;
 pub mod sign;
 pub mod state;

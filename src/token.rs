@@ -9,7 +9,7 @@ pub use self::{
     cache::{Cached, DEFAULT_CAPACITY},
     error::{Authority, Error, Refusal},
     exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken, TEST_AUTH, TestAuth},
-    maskinporten::Maskinporten,
+    maskinporten::{Endpoints, Maskinporten},
 };
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -2,7 +2,7 @@ use std::{fmt, io::ErrorKind, path::PathBuf};
 
 use serde::Serialize;
 
-use crate::{grant::InvalidRequest, secret};
+use crate::{grant::InvalidRequest, secret, sign};
 
 /// Why there is no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,16 @@ pub enum Origin {
     Variable(&'static str),
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { line } => write!(f, "line {line}"),
+            Self::Variable(name) => f.write_str(name),
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -176,6 +186,8 @@ pub enum Fault {
     SeveralKeys,
     #[error("the key must be written as pkcs11:… or file:… (the value is not repeated)")]
     KeyScheme,
+    #[error("{0}")]
+    KeyUri(#[from] sign::Error),
     #[error("a PIN in a key's URI ends up in logs and is not taken")]
     PinInUri,
     #[error("{0}")]
@@ -276,6 +288,7 @@ impl Fault {
             }
             Self::Secret(malformed) => malformed.remedy(),
             Self::PinInUri => "Take pin-value out, give pin = \"file:PATH\", and change the PIN.".to_owned(),
+            Self::KeyUri(error) => error.remedy(),
             Self::KeyScheme => "Write key = \"file:/path/to/key.pem\", or the pkcs11: URI of the key.".to_owned(),
             Self::Algorithm { .. } => "Leave algorithm out, or use an RSA key with one of the three.".to_owned(),
             Self::NoIdentity => {

@@ -9,6 +9,7 @@ use super::{document::Report, error::Fault, is_text, wire};
 use crate::{
     jose::Algorithm,
     secret::{self, Sources},
+    sign::pkcs11::Uri,
 };
 
 /// A key that signs, as it is configured.
@@ -34,7 +35,7 @@ pub struct Signer {
 #[non_exhaustive]
 pub enum Key {
     /// In a device, found by this URI (RFC 7512).
-    Pkcs11(String),
+    Pkcs11(Box<Uri>),
     /// In a file.
     File(PathBuf),
     /// A private JWK that stood in an environment variable (RFC 7517).
@@ -44,7 +45,7 @@ pub enum Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pkcs11(uri) => f.write_str(uri),
+            Self::Pkcs11(uri) => write!(f, "{uri}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Jwk(_) => f.write_str("private JWK from the environment"),
         }
@@ -97,7 +98,7 @@ fn key(written: wire::OneOrSeveral, base: &Path) -> Result<Key, Fault> {
     match text.split_once(':') {
         Some(("file", path)) => Ok(Key::File(base.join(secret::file_path(path)?))),
         Some(("pkcs11", attributes)) if attributes.contains("pin-value") => Err(Fault::PinInUri),
-        Some(("pkcs11", attributes)) if is_text(attributes) => Ok(Key::Pkcs11(text)),
+        Some(("pkcs11", attributes)) if is_text(attributes) => Ok(Key::Pkcs11(Box::new(text.parse()?))),
         _ => Err(Fault::KeyScheme),
     }
 }

@@ -12,14 +12,14 @@ mod rsa;
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::task::{JoinError, spawn_blocking};
 
 use self::{
@@ -48,7 +48,7 @@ pub struct FileSigner {
 }
 
 struct Shared {
-    path: PathBuf,
+    place: Place,
     algorithm: Algorithm,
     password: Password,
     clock: Arc<dyn Clock>,
@@ -57,6 +57,23 @@ struct Shared {
     reading: Arc<tokio::sync::Mutex<()>>,
     signatures: AtomicU64,
     trouble: Mutex<Option<Error>>,
+}
+
+/// Where the key stands.
+#[derive(Debug)]
+enum Place {
+    File(PathBuf),
+    /// A private JWK in memory: silent in `Debug`.
+    Memory(SecretString),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Memory(_) => f.write_str("the private JWK from the environment"),
+        }
+    }
 }
 
 /// The file is read once, so there is one generation of its key.
@@ -71,8 +88,19 @@ impl FileSigner {
         password: Password,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        Self::at(Place::File(path.into()), algorithm, password, clock)
+    }
+
+    /// A signer for a private JWK (RFC 7517) that stood in an environment variable: for sidecars. Any process of the
+    /// same user can read such a key; a device or a file serves better.
+    #[must_use]
+    pub fn from_jwk(jwk: SecretString, algorithm: Algorithm, clock: Arc<dyn Clock>) -> Self {
+        Self::at(Place::Memory(jwk), algorithm, Arc::new(|| Ok(None)), clock)
+    }
+
+    fn at(place: Place, algorithm: Algorithm, password: Password, clock: Arc<dyn Clock>) -> Self {
         let shared = Shared {
-            path: path.into(),
+            place,
             algorithm,
             password,
             clock,
@@ -89,12 +117,6 @@ impl FileSigner {
     pub fn with_certificates(mut self, certificates: Vec<Certificate>) -> Self {
         self.further.extend(certificates);
         self
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.shared.path
     }
 
     /// The `kid` that a JWK says to have; other formats have none.
@@ -160,7 +182,7 @@ impl FileSigner {
 impl fmt::Debug for FileSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSigner")
-            .field("path", &self.shared.path)
+            .field("place", &self.shared.place.to_string())
             .field("algorithm", &self.shared.algorithm)
             .finish_non_exhaustive()
     }
@@ -217,9 +239,13 @@ impl Shared {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded.clone());
         }
-        let bytes = access::read(&self.path)?;
-        let loaded = format::read(&bytes, self.algorithm, &*self.password)
-            .map_err(|refusal| self.error_of(refusal))?;
+        let loaded = match &self.place {
+            Place::File(path) => format::read(&access::read(path)?, self.algorithm, &*self.password),
+            Place::Memory(jwk) => {
+                format::read(jwk.expose_secret().as_bytes(), self.algorithm, &*self.password)
+            }
+        };
+        let loaded = loaded.map_err(|refusal| self.error_of(refusal))?;
         Ok(self.loaded.get_or_init(|| Arc::new(loaded)).clone())
     }
 
@@ -231,7 +257,7 @@ impl Shared {
     }
 
     fn error_of(&self, refusal: Refusal) -> Error {
-        let shown = || self.path.display().to_string();
+        let shown = || self.place.to_string();
         match refusal {
             Refusal::File { problem, remedy } => self.file_error(problem, remedy),
             Refusal::Key { reason } => Error::UnusableKey { key: shown(), reason },
@@ -250,7 +276,7 @@ impl Shared {
     }
 
     fn file_error(&self, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
-        Error::File { path: self.path.display().to_string(), problem: problem.into(), remedy: remedy.into() }
+        Error::File { path: self.place.to_string(), problem: problem.into(), remedy: remedy.into() }
     }
 
     /// For a file that its reader could not stomach.

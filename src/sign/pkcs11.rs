@@ -155,6 +155,7 @@ impl Device {
 /// Signs with a key that lives in a PKCS#11 device.
 pub struct Pkcs11Signer {
     device: Device,
+    further: Vec<Certificate>,
     query: Arc<KeyQuery>,
     key: Mutex<Option<Key>>,
     signatures: AtomicU64,
@@ -187,11 +188,19 @@ impl Pkcs11Signer {
         let query = Arc::new(KeyQuery { uri: device.uri.clone(), algorithm, verify: true });
         Ok(Self {
             device,
+            further: Vec::new(),
             query,
             key: Mutex::default(),
             signatures: AtomicU64::new(0),
             trouble: Mutex::default(),
         })
+    }
+
+    /// Certificates from elsewhere that [`chain`](Signer::chain) may use besides those on the device.
+    #[must_use]
+    pub fn with_certificates(mut self, certificates: Vec<Certificate>) -> Self {
+        self.further.extend(certificates);
+        self
     }
 
     /// Lets signatures out unverified: only to measure what verifying costs.
@@ -236,8 +245,8 @@ impl Pkcs11Signer {
         let key = self.find(call).await?;
         let certificates = self.device.certificates(call).await?;
         // One that cannot be read is none of ours; devices hold all sorts of things.
-        let pool: Vec<Certificate> =
-            certificates.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+        let on_device = certificates.iter().filter_map(|der| Certificate::from_der(der).ok());
+        let pool: Vec<Certificate> = on_device.chain(self.further.iter().cloned()).collect();
         let now = self.device.modules.clock().wall();
         Chain::assemble(&key.public_key, pool, now).map_err(|why| Error::Certificate(why.to_string()))
     }

@@ -46,18 +46,36 @@ impl fmt::Debug for Maskinporten {
     }
 }
 
+/// Where Maskinporten is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Its issuer identifier, byte for byte.
+    pub issuer: Url,
+    /// Its metadata, where that is not at the place that RFC 8414 derives from the issuer.
+    pub metadata: Option<Url>,
+    /// Its token endpoint while the metadata cannot be had; `token` below the issuer when absent.
+    pub token: Option<Url>,
+}
+
+impl Endpoints {
+    /// All that follows from the issuer.
+    #[must_use]
+    pub fn of(issuer: Url) -> Self {
+        Self { issuer, metadata: None, token: None }
+    }
+}
+
 impl Maskinporten {
-    /// The authority at `issuer` (with its trailing slash), asked as `grant` says, signed with `credential`.
-    /// Touches neither network nor device.
+    /// The authority at `endpoints`, asked as `grant` says, signed with `credential`. Touches neither network nor device.
     #[must_use]
     pub fn new(
         http: Arc<Http>,
         clock: Arc<dyn Clock>,
-        issuer: Url,
+        endpoints: Endpoints,
         grant: Grant,
         credential: Arc<Credential>,
     ) -> Self {
-        let metadata = Metadata::new(http.clone(), clock.clone(), issuer);
+        let metadata = Metadata::new(http.clone(), clock.clone(), endpoints);
         Self { http, clock, credential, grant, metadata, trouble: Trouble::default() }
     }
 

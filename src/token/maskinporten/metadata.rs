@@ -8,7 +8,7 @@ use crate::{
     call::Call,
     clock::{Clock, Instant},
     http::{Http, Request},
-    token::{Authority, Error},
+    token::{Authority, Endpoints, Error},
 };
 
 /// How long an answer is trusted: Digdir's advice for signing keys, and endpoints change less often.
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Metadata {
     http: Arc<Http>,
     clock: Arc<dyn Clock>,
-    issuer: Url,
+    endpoints: Endpoints,
     /// Held across the request, so that callers who come at once ask once. Not on the way to a cached token.
     known: Mutex<Option<Known>>,
 }
@@ -43,13 +43,13 @@ struct Document {
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metadata").field("issuer", &self.issuer.as_str()).finish_non_exhaustive()
+        f.debug_struct("Metadata").field("issuer", &self.endpoints.issuer.as_str()).finish_non_exhaustive()
     }
 }
 
 impl Metadata {
-    pub(super) fn new(http: Arc<Http>, clock: Arc<dyn Clock>, issuer: Url) -> Self {
-        Self { http, clock, issuer, known: Mutex::new(None) }
+    pub(super) fn new(http: Arc<Http>, clock: Arc<dyn Clock>, endpoints: Endpoints) -> Self {
+        Self { http, clock, endpoints, known: Mutex::new(None) }
     }
 
     /// Where grants go. When the metadata cannot be had, the built-in place serves: `token` below the issuer.
@@ -75,7 +75,8 @@ impl Metadata {
 
     /// The endpoint that the document names; `None` when there is no document to be had.
     async fn fetch(&self, call: &Call) -> Result<Option<Url>, Error> {
-        let url = well_known(&self.issuer)?;
+        let issuer = &self.endpoints.issuer;
+        let url = self.endpoints.metadata.clone().unwrap_or_else(|| well_known(issuer));
         let brief = Call::until(call.deadline().min(self.clock.now() + PATIENCE));
         let request = Request { url: &url, accept: Some("application/json"), bearer: None, form: None };
         let response = match self.http.send(request, &brief).await {
@@ -92,32 +93,36 @@ impl Metadata {
         let malformed = |problem: String| Error::Malformed { authority: Authority::Maskinporten, problem };
         let document: Document = serde_json::from_slice(&response.body)
             .map_err(|_| malformed("its metadata is no JSON with issuer and token_endpoint".into()))?;
-        if document.issuer != self.issuer.as_str() {
+        if document.issuer != issuer.as_str() {
             return Err(malformed(format!(
                 "its metadata is that of {:?}, not of {}",
-                document.issuer, self.issuer
+                document.issuer, issuer
             )));
         }
         let endpoint = Url::parse(&document.token_endpoint)
             .map_err(|_| malformed("its token_endpoint is no URL".into()))?;
-        if endpoint.origin() != self.issuer.origin() {
+        if endpoint.origin() != issuer.origin() {
             return Err(malformed(format!("its token_endpoint ({endpoint}) is on another host")));
         }
         Ok(Some(endpoint))
     }
 
     fn built_in(&self) -> Result<Url, Error> {
-        self.issuer.join("token").map_err(|why| Error::Malformed {
+        if let Some(endpoint) = &self.endpoints.token {
+            return Ok(endpoint.clone());
+        }
+        let issuer = &self.endpoints.issuer;
+        issuer.join("token").map_err(|why| Error::Malformed {
             authority: Authority::Maskinporten,
-            problem: format!("{} is no base for endpoints: {why}", self.issuer),
+            problem: format!("{issuer} is no base for endpoints: {why}"),
         })
     }
 }
 
 /// RFC 8414 section 3: the well-known part stands between host and path.
-fn well_known(issuer: &Url) -> Result<Url, Error> {
+fn well_known(issuer: &Url) -> Url {
     let mut url = issuer.clone();
     let path = issuer.path().trim_end_matches('/');
     url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
-    Ok(url)
+    url
 }

@@ -1,0 +1,144 @@
+//! Front door B: the command line. One command, one file; results on standard output, everything else on standard
+//! error.
+
+mod ask;
+mod completions;
+mod config;
+mod decode;
+mod failure;
+mod grant;
+mod logging;
+mod probe;
+mod table;
+mod token;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use self::failure::Failure;
+use crate::{
+    clock::{Clock, SystemClock},
+    config::Config,
+    pipeline::Pipeline,
+};
+
+/// Access tokens for Norwegian public APIs from a key that never leaves its hardware
+#[derive(Debug, Parser)]
+#[command(name = "segl", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    /// Configuration file [default: $SEGL_CONFIG, ./segl.toml, /etc/segl/segl.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say more on standard error; twice for every step
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print one access token
+    Token(token::Command),
+    /// Sign a grant and send nothing
+    Grant(grant::Command),
+    /// Get a token and make a first harmless call, step by step
+    Probe(probe::Command),
+    /// Check and show the configuration
+    Config(config::Command),
+    /// Print completions for a shell
+    Completions(completions::Completions),
+    /// Print the manual page
+    Man(completions::Man),
+}
+
+/// Runs the command line `arguments`, the program's name first, and says how the process is to end: 0 done, 1 refused
+/// by the authority, 2 a person must act, 3 unreachable, 4 done but something needs attention.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    no_core_dumps();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(help_or_mistake) => {
+            let _ = help_or_mistake.print();
+            return ExitCode::from(u8::try_from(help_or_mistake.exit_code()).unwrap_or(2));
+        }
+    };
+    logging::start(match cli.verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::TRACE,
+    });
+    let context = Context { config: cli.config, clock: SystemClock::shared() };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            return report(&Failure::needs_person(why.to_string(), "Look at the limits of this user."));
+        }
+    };
+    let mut out = io::stdout().lock();
+    let result = runtime.block_on(run(cli.command, &context, &mut out));
+    match result.and_then(|()| out.flush().map_err(Failure::from)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        Command::Token(command) => token::run(command, context, out).await,
+        Command::Grant(command) => grant::run(command, context, out).await,
+        Command::Probe(command) => probe::run(command, context, out).await,
+        Command::Config(command) => config::run(command, context, out),
+        Command::Completions(command) => command.run(&mut Cli::command(), out),
+        Command::Man(command) => command.run(Cli::command(), out),
+    }
+}
+
+/// What every command has at hand.
+struct Context {
+    config: Option<PathBuf>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The configuration, with its warnings said.
+    fn configuration(&self) -> Result<Config, Failure> {
+        let config = Config::find(self.config.as_deref())?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+
+    /// Everything that the configuration names, wired and untouched.
+    fn pipeline(&self) -> Result<Pipeline, Failure> {
+        Ok(Pipeline::new(&self.configuration()?, self.clock.clone())?)
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{failure}");
+    failure.exit_code()
+}
+
+/// PINs and keys pass through this process: no core file, and no other process of this user may look inside.
+fn no_core_dumps() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    }
+}

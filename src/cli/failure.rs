@@ -1,0 +1,93 @@
+use std::{fmt, process::ExitCode};
+
+use crate::{
+    config,
+    grant::InvalidRequest,
+    pipeline,
+    sign::{self, Fault},
+    token,
+};
+
+/// How a command ends when it does not succeed (`0`). The numbers are the interface's; scripts rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The authority refused.
+    Refused = 1,
+    /// Configuration, key, certificate or PIN: a person must act.
+    NeedsPerson = 2,
+    /// Authority or device cannot be reached: try again.
+    Unreachable = 3,
+}
+
+/// Why a command failed: one sentence on what happened, one on what to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    outcome: Outcome,
+    what: String,
+    remedy: String,
+}
+
+impl Failure {
+    /// A failure that a person must mend.
+    pub(crate) fn needs_person(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { outcome: Outcome::NeedsPerson, what: what.into(), remedy: remedy.into() }
+    }
+
+    /// The exit code.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.outcome as u8)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "segl: {}\n      {}", self.what, self.remedy)
+    }
+}
+
+fn outcome_of(fault: Fault) -> Outcome {
+    match fault {
+        Fault::Authority => Outcome::Refused,
+        Fault::Configuration => Outcome::NeedsPerson,
+        Fault::Device | Fault::Network | Fault::Load => Outcome::Unreachable,
+    }
+}
+
+impl From<token::Error> for Failure {
+    fn from(error: token::Error) -> Self {
+        Self { outcome: outcome_of(error.kind()), what: error.to_string(), remedy: error.remedy() }
+    }
+}
+
+impl From<sign::Error> for Failure {
+    fn from(error: sign::Error) -> Self {
+        Self { outcome: outcome_of(error.kind()), what: error.to_string(), remedy: error.remedy() }
+    }
+}
+
+impl From<InvalidRequest> for Failure {
+    fn from(error: InvalidRequest) -> Self {
+        Self::needs_person(error.to_string(), error.remedy())
+    }
+}
+
+impl From<pipeline::Error> for Failure {
+    fn from(error: pipeline::Error) -> Self {
+        Self::needs_person(error.to_string(), error.remedy())
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        Self::needs_person(error.to_string(), error.remedy())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::needs_person(
+            format!("the result could not be written: {error}"),
+            "Look at where standard output leads.",
+        )
+    }
+}

@@ -1,0 +1,158 @@
+//! `segl probe NAME`: the whole way once, step by step, and a first harmless call.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{Context, ask::Ask, failure::Failure};
+use crate::{
+    call::Call,
+    clock::Clock,
+    grant::TokenRequest,
+    pipeline::{FirstCall, NamedToken},
+    sign::Proven,
+    token::{AccessToken, Delivery, TokenSource},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    #[command(flatten)]
+    ask: Ask,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// A line for each step
+    Text,
+    /// The steps as JSON
+    Json,
+}
+
+/// One step of the way, done.
+#[derive(Debug, Serialize)]
+struct Step {
+    step: &'static str,
+    what: String,
+    #[serde(rename = "microseconds", serialize_with = "microseconds")]
+    took: Duration,
+}
+
+pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+    let pipeline = context.pipeline()?;
+    let (named, request) = command.ask.resolve(&pipeline)?;
+    let call = command.ask.call(context.clock());
+    let mut report = Report { output: command.output, steps: Vec::new(), out };
+
+    let start = Instant::now();
+    let proven = named.client().prove(&call).await?;
+    let key = proven.device().map_or_else(|| "key file".to_owned(), |device| format!("device {device}"));
+    report.step("key", format!("{key}; {}", identity(&proven)), start)?;
+
+    let start = Instant::now();
+    let token = named.source().token(&request, &call.clone().fresh()).await?;
+    report.step("token", token_sentence(named, &token, context.clock()), start)?;
+
+    first_call(named, &token, &call, &mut report).await?;
+    asked_again(named, &request, &call, &mut report).await?;
+    report.end()
+}
+
+fn identity(proven: &Proven) -> String {
+    match (proven.kid(), proven.chain()) {
+        (Some(kid), _) => format!("registered as {kid}"),
+        (None, Some(chain)) => format!("certificate of {}", chain.leaf().subject()),
+        (None, None) => "no identity".into(),
+    }
+}
+
+fn token_sentence(named: &NamedToken, token: &AccessToken, clock: &dyn Clock) -> String {
+    let way = match named.exchanged_at() {
+        None => "Maskinporten issued it".to_owned(),
+        Some(authority) => format!("Maskinporten issued one, {authority} exchanged it"),
+    };
+    format!("{way}; {} for {} s", token.scope(), token.left(clock).as_secs())
+}
+
+async fn first_call(
+    named: &NamedToken,
+    token: &AccessToken,
+    call: &Call,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let start = Instant::now();
+    let what = match named.first_call(token.scope()) {
+        FirstCall::TestAuth(test) => {
+            let status = named.test_auth(&test, token, call).await?;
+            format!("GET {} answered {status}", test.url())
+        }
+        FirstCall::None(why) => why.to_owned(),
+    };
+    report.step("call", what, start)
+}
+
+/// The same request once more, to show where nearly every answer comes from.
+async fn asked_again(
+    named: &NamedToken,
+    request: &TokenRequest,
+    call: &Call,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let before = named.client().signer().health().signatures;
+    let start = Instant::now();
+    let token = named.source().token(request, call).await?;
+    let took = start.elapsed();
+    let signatures = named.client().signer().health().signatures - before;
+    let from = match token.delivery() {
+        Delivery::Fresh => "issued anew",
+        Delivery::Cached | Delivery::WhileDown => "from the cache",
+    };
+    let touched = if signatures == 0 { "not touched" } else { "used" };
+    report.record(Step { step: "again", what: format!("{from}; the key was {touched}"), took })
+}
+
+struct Report<'a> {
+    output: Output,
+    steps: Vec<Step>,
+    out: &'a mut dyn Write,
+}
+
+impl Report<'_> {
+    fn step(&mut self, step: &'static str, what: String, start: Instant) -> Result<(), Failure> {
+        self.record(Step { step, what, took: start.elapsed() })
+    }
+
+    fn record(&mut self, step: Step) -> Result<(), Failure> {
+        match self.output {
+            Output::Text => writeln!(self.out, "{:<6} {}  ({})", step.step, step.what, readable(step.took))?,
+            Output::Json => self.steps.push(step),
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        if matches!(self.output, Output::Json) {
+            let steps = serde_json::to_string_pretty(&self.steps).unwrap_or_default();
+            writeln!(self.out, "{steps}")?;
+        }
+        Ok(())
+    }
+}
+
+fn readable(took: Duration) -> String {
+    if took < Duration::from_millis(1) {
+        format!("{:.1} µs", took.as_secs_f64() * 1e6)
+    } else {
+        format!("{:.1} ms", took.as_secs_f64() * 1e3)
+    }
+}
+
+fn microseconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(took.as_secs_f64() * 1e6)
+}

@@ -1,0 +1,136 @@
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path, sync::Arc};
+
+use super::Error;
+use crate::{
+    call::Call,
+    certificate::{Certificate, Chain},
+    clock::Clock,
+    config::{self, Config},
+    http,
+    secret::{Source, Sources},
+    sign::{
+        self, CertificateSource, FileSigner, Identity, PinProblem, Signer,
+        pkcs11::{Device, Modules, Pin, Pkcs11Signer, Uri},
+    },
+};
+
+/// Far above any chain or bundle of authorities.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The signers of a configuration, and the PKCS#11 libraries that they share.
+#[derive(Debug)]
+pub(super) struct Signers {
+    by_name: BTreeMap<String, Arc<dyn Signer>>,
+    modules: Arc<Modules>,
+}
+
+impl Signers {
+    pub(super) fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let modules = Modules::new(clock.clone());
+        let mut by_name: BTreeMap<String, Arc<dyn Signer>> = BTreeMap::new();
+        for (name, signer) in &config.signers {
+            by_name.insert(name.clone(), make(signer, &modules, &clock)?);
+        }
+        Ok(Self { by_name, modules })
+    }
+
+    pub(super) fn named(&self, name: &str) -> Result<Arc<dyn Signer>, Error> {
+        self.by_name.get(name).cloned().ok_or_else(|| Error::Unknown {
+            what: "signer",
+            name: name.to_owned(),
+            known: self.by_name.keys().cloned().collect(),
+        })
+    }
+
+    pub(super) async fn shutdown(&self, call: &Call) {
+        if let Err(error) = self.modules.shutdown(call).await {
+            tracing::warn!(%error, "a device's thread did not end in time");
+        }
+    }
+}
+
+fn make(
+    signer: &config::Signer,
+    modules: &Arc<Modules>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Signer>, Error> {
+    let further = match &signer.chain {
+        Some(path) => certificates(path)?,
+        None => Vec::new(),
+    };
+    let (name, sources) = (signer.name.clone(), signer.pin.clone());
+    Ok(match &signer.key {
+        config::Key::Pkcs11(uri) => {
+            let device = device(modules, (**uri).clone(), signer.profile.clone(), sources);
+            Arc::new(Pkcs11Signer::new(device, signer.algorithm)?.with_certificates(further))
+        }
+        config::Key::File(path) => Arc::new(
+            FileSigner::new(path, signer.algorithm, password(name, sources), clock.clone())
+                .with_certificates(further),
+        ),
+        config::Key::Jwk(jwk) => Arc::new(
+            FileSigner::from_jwk(jwk.clone(), signer.algorithm, clock.clone()).with_certificates(further),
+        ),
+    })
+}
+
+/// The device that `uri` names, with the PIN from `sources` or, when there are none, from the URI's own `pin-source`.
+#[must_use]
+pub fn device(modules: &Arc<Modules>, uri: Uri, profile: Option<String>, sources: Option<Sources>) -> Device {
+    let sources =
+        sources.or_else(|| uri.pin_source().map(|path| Sources::new(vec![Source::File(path.into())])));
+    let what = format!("PIN for {}", uri.device());
+    let pin = sources.map(|sources| {
+        Pin::new(move || sources.read(&what).map_err(|why| PinProblem::Source(why.to_string())))
+    });
+    Device::new(modules.clone(), uri, profile, pin)
+}
+
+fn password(name: String, sources: Option<Sources>) -> sign::Password {
+    let what = format!("Password of the key file of {name}");
+    Arc::new(move || match &sources {
+        Some(sources) => sources.read(&what).map_err(|why| why.to_string()),
+        None => Ok(None),
+    })
+}
+
+/// Who a client is, with the certificate file read if there is one.
+pub(super) fn identity(client: &config::Client, clock: &dyn Clock) -> Result<Identity, Error> {
+    let source = match &client.identity {
+        config::Identity::KeyId(kid) => return Ok(Identity::KeyId(kid.clone())),
+        config::Identity::CertificateBesideKey => CertificateSource::Beside,
+        config::Identity::CertificateFile(path) => {
+            let chain = Chain::from_pem(&read(path)?, None, clock.wall())
+                .map_err(|problem| Error::Certificate { path: path.display().to_string(), problem })?;
+            CertificateSource::Given(chain)
+        }
+    };
+    Ok(Identity::Certificate { source, send_root: false })
+}
+
+/// The outbound client's options, with the file of extra authorities read.
+pub(super) fn http_options(http: &config::Http) -> Result<http::Options, Error> {
+    Ok(http::Options {
+        proxy: http.proxy.clone(),
+        no_proxy: http.no_proxy.as_ref().map(|hosts| hosts.join(",")),
+        extra_ca: http.extra_ca.as_deref().map(read).transpose()?.unwrap_or_default(),
+        connect_timeout: http.connect_timeout,
+        timeout: http.timeout,
+    })
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, Error> {
+    Certificate::all_from_pem(&read(path)?)
+        .map_err(|problem| Error::Certificate { path: path.display().to_string(), problem })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |problem: String| Error::File { path: path.display().to_string(), problem };
+    let file = File::open(path).map_err(|why| failed(why.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|why| failed(why.to_string()))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(failed("it is larger than 1 MiB".into()));
+    }
+    Ok(bytes)
+}
