@@ -10,6 +10,8 @@ pub mod grant;
 pub mod http;
 pub mod jose;
 pub mod pipeline;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod secret;
 pub mod sign;
 pub mod state;

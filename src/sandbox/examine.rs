@@ -1,0 +1,243 @@
+//! The examination of a grant, in the order in which Maskinporten is believed to go: form, client, key, signature, time,
+//! replay, access.
+
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use super::{
+    Refusal, TestCa,
+    assertion::{Assertion, Claims},
+    chain,
+    clients::{Client, Clients},
+    details,
+    knobs::Knobs,
+    replay::Replay,
+    world::locked,
+};
+use crate::jose::RsaPublicKey;
+
+/// `iat` may be so many seconds ahead of Maskinporten's clock.
+const CLOCK_SKEW: u64 = 10;
+
+/// `exp - iat` is at most this many seconds.
+const LONGEST_GRANT: u64 = 120;
+
+/// What the examination is held against.
+pub(super) struct Examiner<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) ca: &'a TestCa,
+    pub(super) knobs: &'a Knobs,
+    pub(super) clients: &'a Clients,
+    /// Seconds since 1970.
+    pub(super) now: u64,
+}
+
+/// A grant that passed, with everything that stands in the token.
+#[derive(Debug)]
+pub(super) struct Approved {
+    pub(super) client_id: String,
+    /// `private_key_jwt` or `virksomhetssertifikat`.
+    pub(super) client_amr: &'static str,
+    pub(super) scopes: Vec<String>,
+    /// Seconds.
+    pub(super) lifetime: u64,
+    pub(super) consumer: String,
+    /// Supplier and delegation source, when the consumer is a customer.
+    pub(super) delegated: Option<(String, String)>,
+    pub(super) resource: Option<Value>,
+    pub(super) pid: Option<String>,
+    pub(super) authorization_details: Option<Value>,
+    /// What of this acceptance nobody has published.
+    pub(super) guesses: Vec<&'static str>,
+}
+
+/// The key a grant must be signed with, and how the client came by it.
+struct Selected {
+    key: RsaPublicKey,
+    client_amr: &'static str,
+    is_guess: bool,
+}
+
+impl Examiner<'_> {
+    /// Examines `text`, the value of the form field `assertion`.
+    pub(super) fn examine(&self, text: &str, replay: &Mutex<Replay>) -> Result<Approved, Refusal> {
+        let assertion = Assertion::read(text, self.knobs)?;
+        let claims = &assertion.claims;
+        let client = self.clients.clients.get(&claims.iss).ok_or(Refusal::UnknownClient)?;
+        self.audience(&claims.aud)?;
+        let selected = self.select_key(&assertion, client)?;
+        if !assertion.jws.is_signed_by(&selected.key, assertion.algorithm) {
+            return Err(Refusal::Signature);
+        }
+        self.time(claims)?;
+        self.replay(claims, text, replay)?;
+        self.access(&assertion, client, &selected)
+    }
+
+    fn audience(&self, aud: &Value) -> Result<(), Refusal> {
+        let single = match aud {
+            Value::Array(members) => match members.as_slice() {
+                [single] => single,
+                _ => return Err(Refusal::Audience),
+            },
+            single => single,
+        };
+        let without_slash = self.issuer.strip_suffix('/').filter(|_| self.knobs.tolerate_aud_no_slash);
+        match single.as_str() {
+            Some(aud) if aud == self.issuer || Some(aud) == without_slash => Ok(()),
+            _ => Err(Refusal::Audience),
+        }
+    }
+
+    fn select_key(&self, assertion: &Assertion<'_>, client: &Client) -> Result<Selected, Refusal> {
+        match (&assertion.kid, &assertion.x5c) {
+            (Some(_), Some(_)) => Err(Refusal::BothKeyReferences),
+            (Some(kid), None) => {
+                let found = client.jwks.iter().find(|key| key.kid == *kid);
+                let registered = found.ok_or(Refusal::UnknownKey)?;
+                if registered.expires.is_some_and(|expires| expires <= self.now) {
+                    return Err(Refusal::KeyExpired);
+                }
+                if registered.algorithm.is_some_and(|algorithm| algorithm != assertion.algorithm) {
+                    return Err(Refusal::Signature);
+                }
+                Ok(Selected { key: registered.key.clone(), client_amr: "private_key_jwt", is_guess: false })
+            }
+            (None, _) if !client.jwks.is_empty() => Err(Refusal::KeyRequired),
+            (None, None) => Err(Refusal::X5c("it is missing")),
+            (None, Some(x5c)) => {
+                let certified = chain::verify(x5c, self.ca, self.now)?;
+                if certified.organisation.as_ref() != Some(&client.organisation) {
+                    return Err(Refusal::OrganisationNumber);
+                }
+                Ok(Selected {
+                    key: certified.key,
+                    client_amr: "virksomhetssertifikat",
+                    is_guess: certified.is_for_signing,
+                })
+            }
+        }
+    }
+
+    fn time(&self, claims: &Claims) -> Result<(), Refusal> {
+        if claims.exp <= self.now {
+            return Err(Refusal::Expired);
+        }
+        if claims.iat > self.now.saturating_add(CLOCK_SKEW) {
+            return Err(Refusal::NotYetIssued);
+        }
+        if claims.exp <= claims.iat || claims.exp - claims.iat > LONGEST_GRANT {
+            return Err(Refusal::Lifetime);
+        }
+        if self.knobs.strict_iat && claims.iat.saturating_add(CLOCK_SKEW) < self.now {
+            return Err(Refusal::TooOld);
+        }
+        Ok(())
+    }
+
+    fn replay(&self, claims: &Claims, text: &str, replay: &Mutex<Replay>) -> Result<(), Refusal> {
+        let until = claims.exp.saturating_add(CLOCK_SKEW);
+        let mut replay = locked(replay);
+        let first = match &claims.jti {
+            Some(jti) => replay.first_use(&[claims.iss.as_str(), jti], self.now, until),
+            None => replay.first_use(&[text], self.now, until),
+        };
+        if first { Ok(()) } else { Err(Refusal::Replayed) }
+    }
+
+    fn access(
+        &self,
+        assertion: &Assertion<'_>,
+        client: &Client,
+        selected: &Selected,
+    ) -> Result<Approved, Refusal> {
+        let claims = &assertion.claims;
+        if claims.iss_onbehalfof {
+            return Err(Refusal::OnBehalfOf);
+        }
+        if client.integration_type != "maskinporten" {
+            return Err(Refusal::IntegrationType);
+        }
+        if !claims.scopes.iter().all(|scope| client.scopes.contains(scope)) {
+            return Err(Refusal::ScopeNotOnClient);
+        }
+        let (consumer, delegated) = match &claims.consumer_org {
+            None => (client.organisation.clone(), None),
+            Some(customer) if *customer == client.organisation => return Err(Refusal::ConsumerIsSelf),
+            Some(customer) => (customer.clone(), Some(client.organisation.clone())),
+        };
+        for scope in &claims.scopes {
+            self.granted(scope, &consumer)?;
+        }
+        let delegated = match delegated {
+            None => None,
+            Some(supplier) => {
+                let source = self.delegated(&claims.scopes, &consumer, &supplier)?;
+                Some((supplier, source))
+            }
+        };
+        let authorization_details = match &claims.authorization_details {
+            None => None,
+            Some(requested) => Some(details::granted(requested, &claims.iss, self.clients, self.knobs)?),
+        };
+        let mut guesses = Vec::new();
+        if selected.is_guess {
+            guesses.push("signing certificate accepted");
+        }
+        if claims.iat.saturating_add(CLOCK_SKEW) < self.now {
+            guesses.push("old iat accepted");
+        }
+        if claims.resource.is_some() {
+            guesses.push("form of aud");
+        }
+        Ok(Approved {
+            client_id: claims.iss.clone(),
+            client_amr: selected.client_amr,
+            scopes: claims.scopes.clone(),
+            lifetime: self.lifetime(&claims.scopes, client),
+            consumer,
+            delegated,
+            resource: claims.resource.clone(),
+            pid: claims.pid.clone(),
+            authorization_details,
+            guesses,
+        })
+    }
+
+    fn granted(&self, scope: &str, consumer: &str) -> Result<(), Refusal> {
+        let granted = self.clients.scopes.get(scope).is_some_and(|found| {
+            found.accessible_for_all || found.granted_to.iter().any(|number| number == consumer)
+        });
+        if granted { Ok(()) } else { Err(Refusal::NotGranted { scope: scope.into() }) }
+    }
+
+    /// The delegation source, when `consumer` has delegated all of `scopes` to `supplier`.
+    fn delegated(&self, scopes: &[String], consumer: &str, supplier: &str) -> Result<String, Refusal> {
+        let mut source = String::new();
+        for scope in scopes {
+            let delegated = self.clients.delegations.iter().any(|delegation| {
+                delegation.from == consumer && delegation.to == supplier && delegation.scopes.contains(scope)
+            });
+            let found = self.clients.scopes.get(scope).and_then(|found| found.delegation_source.as_ref());
+            match found.filter(|_| delegated) {
+                Some(found) => source.clone_from(found),
+                None => {
+                    return Err(Refusal::NotDelegated {
+                        scope: scope.clone(),
+                        consumer: consumer.into(),
+                        supplier: supplier.into(),
+                    });
+                }
+            }
+        }
+        Ok(source)
+    }
+
+    /// The scopes' lowest limit wins; without one, the client's setting; without that, the authority's own.
+    fn lifetime(&self, scopes: &[String], client: &Client) -> u64 {
+        let limit = |scope: &String| self.clients.scopes.get(scope)?.max_age.filter(|age| *age > 0);
+        let lowest = scopes.iter().filter_map(limit).min();
+        lowest.or(client.access_token_lifetime).unwrap_or(self.knobs.token_lifetime)
+    }
+}

@@ -1,0 +1,79 @@
+//! What the fake authorities have in common while they run.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Authority, TestCa, clients::Clients, counters::Counting, customs::Issued, issuer_key::IssuerKey,
+    knobs::Knobs, replay::Replay,
+};
+use crate::clock::Clock;
+
+/// State shared by the three authorities. Nothing of it outlives the sandbox but the test CA.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ca: TestCa,
+    /// Maskinporten's issuer, with its final slash.
+    pub(super) issuer: String,
+    /// Base address of Customs, without a final slash.
+    pub(super) customs: String,
+    /// Base address of Altinn, without a final slash.
+    pub(super) altinn: String,
+    pub(super) maskinporten_key: IssuerKey,
+    pub(super) altinn_key: IssuerKey,
+    pub(super) clients: RwLock<Clients>,
+    pub(super) knobs: RwLock<Knobs>,
+    pub(super) replay: Mutex<Replay>,
+    pub(super) customs_tokens: Mutex<HashMap<String, Issued>>,
+    pub(super) counting: Counting,
+    pub(super) gates: Gates,
+    pub(super) stop: CancellationToken,
+}
+
+impl World {
+    /// The authorities' own time: seconds since 1970, with the offset that the knobs ask for.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.numeric_date().saturating_add_signed(self.knobs().clock_offset)
+    }
+
+    pub(super) fn knobs(&self) -> Knobs {
+        self.knobs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The guarded value, also after a panic elsewhere: no state of the sandbox can be half written.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether an authority answers, waits or is out of order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate {
+    pub(super) holders: usize,
+    pub(super) outage: bool,
+}
+
+/// The gates of the three authorities, and of Maskinporten's metadata alone.
+#[derive(Debug, Default)]
+pub(super) struct Gates {
+    maskinporten: watch::Sender<Gate>,
+    pub(super) metadata: watch::Sender<Gate>,
+    customs: watch::Sender<Gate>,
+    altinn: watch::Sender<Gate>,
+}
+
+impl Gates {
+    pub(super) fn of(&self, authority: Authority) -> &watch::Sender<Gate> {
+        match authority {
+            Authority::Maskinporten => &self.maskinporten,
+            Authority::Customs => &self.customs,
+            Authority::Altinn => &self.altinn,
+        }
+    }
+}
