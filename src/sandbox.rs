@@ -1,10 +1,10 @@
 //! The sandbox: a fake Maskinporten, Customs (Toll) and Altinn, and a test CA, in one process on loopback.
 //!
-//! It examines like the real authorities, or stricter, by code of its own, and it forgets everything when it ends: its signing
-//! keys are random at each start, and its tokens open nothing anywhere. What nobody has published about the real answers
-//! is guessed, and such an answer says so in the header `segl-sandbox-guess`. It cannot be mistaken for production: its
-//! issuer is its own address, every answer says `Server: segl-sandbox`, and the names and certificates of the real
-//! authorities are refused.
+//! It examines like the real authorities, or stricter, by code of its own, and it forgets everything when it
+//! ends: its signing keys are random at each start, and its tokens open nothing anywhere. What nobody has
+//! published about the real answers is guessed, and such an answer says so in the header
+//! `segl-sandbox-guess`. It cannot be mistaken for production: its issuer is its own address, every answer
+//! says `Server: segl-sandbox`, and the names and certificates of the real authorities are refused.
 //!
 //! ```
 //! # async fn run() -> Result<(), segl::sandbox::Error> {
@@ -78,20 +78,21 @@ pub struct Sandbox {
     is_open: bool,
 }
 
-/// How a sandbox is started. The default is for tests: any free ports of loopback, demonstration clients, a test CA that
-/// is gone afterwards.
+/// How a sandbox is started. The default is for tests: any free ports of loopback, demonstration clients, a
+/// test CA that is gone afterwards.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Where the authorities listen.
     pub ports: Ports,
     /// The address to listen on instead of 127.0.0.1. Only together with `public_url`.
     pub bind: Option<IpAddr>,
-    /// Scheme and host under which others reach the sandbox, such as `http://segl-sandbox`; each authority adds its port. Only together
-    /// with `bind`.
+    /// Scheme and host under which others reach the sandbox, such as `http://segl-sandbox`; each authority
+    /// adds its port. Only together with `bind`.
     pub public_url: Option<String>,
     /// Where the test CA is kept. `None`: it is made anew.
     pub state_dir: Option<PathBuf>,
-    /// A test CA that is there already; goes before `state_dir`. Tests that start many sandboxes save time with one.
+    /// A test CA that is there already; goes before `state_dir`. Tests that start many sandboxes save time
+    /// with one.
     pub ca: Option<TestCa>,
     /// Who is known, and may have what.
     pub clients: Clients,
@@ -205,12 +206,13 @@ impl Sandbox {
         &self.world.ca
     }
 
-    /// What must be said loudly before anything else: the sandbox can be reached from other machines. `None` on loopback.
+    /// What must be said loudly before anything else: the sandbox can be reached from other machines. `None`
+    /// on loopback.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         self.is_open.then_some(
-            "WARNING: this sandbox can be reached from other machines. It is fake: it gives tokens to anybody who can reach \
-             it, over plain http. Never let anything of value trust it.",
+            "WARNING: this sandbox can be reached from other machines. It is fake: it gives tokens to anybody \
+             who can reach it, over plain http. Never let anything of value trust it.",
         )
     }
 
@@ -220,8 +222,8 @@ impl Sandbox {
         self.world.counting.snapshot()
     }
 
-    /// Waits until the counters are as `reached` wants them, and returns them. A request counts as a hit when it arrives, also while
-    /// it is [held](Self::hold).
+    /// Waits until the counters are as `reached` wants them, and returns them. A request counts as a hit when
+    /// it arrives, also while it is [held](Self::hold).
     pub fn wait_until<F>(&self, reached: F) -> impl Future<Output = Counters> + Send + use<F>
     where
         F: FnMut(&Counters) -> bool + Send,
@@ -257,7 +259,8 @@ impl Sandbox {
         Held { world: self.world.clone(), authority }
     }
 
-    /// Registers an RSA public key (DER SubjectPublicKeyInfo) on a client, as one does in Samarbeidsportalen. A key of the same name is replaced.
+    /// Registers an RSA public key (DER SubjectPublicKeyInfo) on a client, as one does in Samarbeidsportalen.
+    /// A key of the same name is replaced.
     ///
     /// # Errors
     /// [`Error::Key`] when there is no such client, or it cannot have this key.
@@ -279,7 +282,8 @@ impl Sandbox {
         self.register(client_id, kid, spki, Some(expires))
     }
 
-    /// Ends the sandbox: cuts its connections, and returns when all its tasks have ended and its ports are free.
+    /// Ends the sandbox: cuts its connections, and returns when all its tasks have ended and its ports are
+    /// free.
     pub async fn shutdown(self) {
         self.world.stop.cancel();
         self.tracker.wait().await;

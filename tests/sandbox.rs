@@ -817,7 +817,8 @@ async fn the_ports_are_free_after_shutdown_even_with_open_connections_and_held_r
     tokio::time::timeout(Duration::from_secs(20), stand.sandbox.shutdown()).await.unwrap();
     assert!(!waiting.await.unwrap());
     for port in ports {
-        // Closed connections may linger in the kernel; a listener that takes the address over shows that ours is gone.
+        // Closed connections may linger in the kernel; a listener that takes the address over shows that ours
+        // is gone.
         let again = tokio::net::TcpSocket::new_v4().unwrap();
         again.set_reuseaddr(true).unwrap();
         again.bind((address, port).into()).unwrap();

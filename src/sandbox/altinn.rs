@@ -1,4 +1,5 @@
-//! The fake Altinn: the exchange of Maskinporten tokens (Altinn/altinn-authentication), and the keys of what it issues.
+//! The fake Altinn: the exchange of Maskinporten tokens (Altinn/altinn-authentication), and the keys of what
+//! it issues.
 
 use std::sync::Arc;
 
@@ -77,8 +78,8 @@ async fn exchange(
     }
 }
 
-/// Claims and organisation number of a valid token of this sandbox's Maskinporten. An eSeal's token names its holder by
-/// another authority, and is not taken.
+/// Claims and organisation number of a valid token of this sandbox's Maskinporten. An eSeal's token names its
+/// holder by another authority, and is not taken.
 fn subject(world: &World, headers: &HeaderMap) -> Option<(Map<String, Value>, String)> {
     let claims = world.maskinporten_key.claims_of(bearer(headers)?)?;
     let alive = claims.get("exp")?.as_u64()?.saturating_add(CLOCK_SKEW) > world.now();

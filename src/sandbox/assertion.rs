@@ -8,7 +8,8 @@ use super::{
 };
 use crate::jose::Algorithm;
 
-/// A grant whose form is right: what stands in it is of the documented names and types, and nothing else does.
+/// A grant whose form is right: what stands in it is of the documented names and types, and nothing else
+/// does.
 pub(super) struct Assertion<'a> {
     pub(super) jws: Jws<'a>,
     pub(super) algorithm: Algorithm,

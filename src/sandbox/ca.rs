@@ -45,8 +45,8 @@ const LONGEST_REQUEST: usize = 16 * 1024;
 
 /// A certification authority that nobody trusts but the sandbox.
 ///
-/// Cheap to clone; the clones are one authority. Only the issuing CA's key is kept: the root's is thrown away as soon as the
-/// issuing CA is there.
+/// Cheap to clone; the clones are one authority. Only the issuing CA's key is kept: the root's is thrown away
+/// as soon as the issuing CA is there.
 #[derive(Clone, Debug)]
 pub struct TestCa {
     stored: Arc<Stored>,
@@ -57,7 +57,8 @@ pub struct TestCa {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
-    /// SEID 2 authentication: organisation number in `organizationIdentifier`, `digitalSignature`. The right one.
+    /// SEID 2 authentication: organisation number in `organizationIdentifier`, `digitalSignature`. The right
+    /// one.
     Seid2,
     /// SEID 1 authentication, as issued until 2022: organisation number in `serialNumber`.
     Seid1,
@@ -122,8 +123,8 @@ impl TestCa {
 
     /// The test CA of `state_dir`; made there when there is none. No running sandbox is needed.
     ///
-    /// The directory is made with mode 0700 and the one file in it, `segl-sandbox-ca.pem` (key, issuing CA, root), with mode
-    /// 0600. Two programs that start at once end up with the same CA.
+    /// The directory is made with mode 0700 and the one file in it, `segl-sandbox-ca.pem` (key, issuing CA,
+    /// root), with mode 0600. Two programs that start at once end up with the same CA.
     ///
     /// # Errors
     /// [`Error::State`] and [`Error::Io`] when directory or file are not usable, or open to others;
@@ -157,11 +158,13 @@ impl TestCa {
 
     /// An enterprise certificate for authentication ([`Profile::Seid2`]) from a PKCS#10 request, PEM or DER.
     ///
-    /// The request's own signature is verified (RFC 2986 section 4.2). Of its subject only the common name is taken over;
-    /// the organisation number is that of the caller, as a real issuer takes it from the register.
+    /// The request's own signature is verified (RFC 2986 section 4.2). Of its subject only the common name is
+    /// taken over; the organisation number is that of the caller, as a real issuer takes it from the
+    /// register.
     ///
     /// # Errors
-    /// [`Error::Request`] when the request cannot be read, its signature is wrong, or its key is not RSA of 2048 bits or more;
+    /// [`Error::Request`] when the request cannot be read, its signature is wrong, or its key is not RSA of
+    /// 2048 bits or more;
     /// [`Error::OrganisationNumber`] when `orgno` is none.
     pub fn issue_from_csr(&self, csr: &[u8], orgno: &str) -> Result<Issued, Error> {
         if csr.len() > LONGEST_REQUEST {
@@ -187,7 +190,8 @@ impl TestCa {
         self.issue(info.subject_pki.raw, orgno, &name, Profile::Seid2)
     }
 
-    /// A certificate of any profile for a public key (DER SubjectPublicKeyInfo): for tests that need a wrong one.
+    /// A certificate of any profile for a public key (DER SubjectPublicKeyInfo): for tests that need a wrong
+    /// one.
     ///
     /// # Errors
     /// As [`issue_from_csr`](Self::issue_from_csr).
@@ -376,7 +380,8 @@ mod tests {
         assert!(leaf.extended_key_usage().unwrap().unwrap().value.client_auth);
         assert!(leaf.extensions().iter().any(|extension| matches!(
             extension.parsed_extension(),
-            ParsedExtension::CertificatePolicies(policies) if policies[0].policy_id.to_id_string() == TEST_POLICY
+            ParsedExtension::CertificatePolicies(policies)
+                if policies[0].policy_id.to_id_string() == TEST_POLICY
         )));
         let identifiers = |extension: &x509_parser::extensions::X509Extension<'_>| {
             matches!(

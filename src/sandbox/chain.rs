@@ -1,5 +1,5 @@
-//! The certificate chain of an `x5c` header: its shape (MP-123), and whether it is an enterprise certificate of the test
-//! CA (MP-120).
+//! The certificate chain of an `x5c` header: its shape (MP-123), and whether it is an enterprise certificate
+//! of the test CA (MP-120).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -81,8 +81,8 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
     }
 }
 
-/// The leaf must be the issuing CA's, and whatever was sent along must be the CA's own certificates. The issuing CA is
-/// known here, as Digdir's validator knows its intermediates: a leaf alone is enough.
+/// The leaf must be the issuing CA's, and whatever was sent along must be the CA's own certificates. The
+/// issuing CA is known here, as Digdir's validator knows its intermediates: a leaf alone is enough.
 fn anchor(leaf: &X509Certificate<'_>, above: &[Vec<u8>], ca: &TestCa) -> Result<(), Refusal> {
     let untrusted = || invalid("it was not issued by this sandbox's test CA");
     let (_, issuing) = X509Certificate::from_der(ca.issuing()).map_err(|_| untrusted())?;
@@ -107,7 +107,8 @@ fn valid_at(leaf: &X509Certificate<'_>, now: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The rules of Digdir's validator, and the choice of the right certificate of the set. True for the signing one.
+/// The rules of Digdir's validator, and the choice of the right certificate of the set. True for the signing
+/// one.
 fn enterprise(leaf: &X509Certificate<'_>) -> Result<bool, Refusal> {
     if leaf.is_ca() {
         return Err(invalid("it is a CA's certificate"));

@@ -5,40 +5,41 @@ use serde::Deserialize;
 use super::{Error, organisation};
 use crate::jose::{Algorithm, RsaPublicKey, from_base64url};
 
-/// The clients, scopes and grants that the sandbox knows: what Samarbeidsportalen and Altinn hold in the real world.
+/// The clients, scopes and grants that the sandbox knows: what Samarbeidsportalen and Altinn hold in the real
+/// world.
 ///
-/// [`Default`] is what the demonstration needs; see the constants of this type for its clients. Others come from a small TOML
-/// of their own:
+/// [`Default`] is what the demonstration needs; see the constants of this type for its clients. Others come
+/// from a small TOML of their own:
 ///
 /// ```
 /// let clients = segl::sandbox::Clients::from_toml(r#"
 /// schema = 1
 ///
-/// [clients."5e610000-0000-4000-8000-0000000000aa"]   # the client_id
-/// organisation = "312700018"                         # who owns the client
-/// integration_type = "maskinporten"                  # the default; anything else is refused with MP-201
-/// scopes = ["toll:movement/road/v2"]                 # registered on the client, else MP-200
-/// access_token_lifetime = 120                        # seconds; optional
-/// jwks = []                                          # public keys (JWK, with optional `exp`); none: certificate client
+/// [clients."5e610000-0000-4000-8000-0000000000aa"]  # the client_id
+/// organisation = "312700018"  # who owns the client
+/// integration_type = "maskinporten"  # the default; anything else is refused with MP-201
+/// scopes = ["toll:movement/road/v2"]  # registered on the client, else MP-200
+/// access_token_lifetime = 120  # seconds; optional
+/// jwks = []  # public keys (JWK, with optional `exp`); none: certificate client
 ///
 /// [scopes."toll:movement/road/v2"]
-/// granted_to = ["312700018"]                         # organisations, else MP-250; or accessible_for_all = true
-/// delegation_source = "https://sandbox.invalid/"     # customers may delegate it, see below
-/// max_age = 120                                      # seconds, caps the token's life; optional
+/// granted_to = ["312700018"]  # organisations, else MP-250; or accessible_for_all = true
+/// delegation_source = "https://sandbox.invalid/"  # customers may delegate it, see below
+/// max_age = 120  # seconds, caps the token's life; optional
 ///
-/// [[delegations]]                                    # else MP-251
+/// [[delegations]]  # else MP-251
 /// from = "313005003"
 /// to = "312700018"
 /// scopes = ["toll:movement/road/v2"]
 ///
-/// [[system_users]]                                   # else MP-303
+/// [[system_users]]  # else MP-303
 /// owner = "313005003"
 /// client_id = "5e610000-0000-4000-8000-0000000000aa"
 /// system_id = "312700018_demo"
 /// id = "7a7d3e0c-0000-4000-8000-000000000001"
-/// external_ref = "branch-7"                          # optional
+/// external_ref = "branch-7"  # optional
 ///
-/// [service_owners]                                   # Altinn's codes for service owners
+/// [service_owners]  # Altinn's codes for service owners
 /// "312700018" = "ttd"
 /// "#)?;
 /// # Ok::<(), segl::sandbox::Error>(())
@@ -154,15 +155,18 @@ const CUSTOMS_SCOPES: [&str; 7] = [
 ];
 
 impl Clients {
-    /// Demonstration client that authenticates with an enterprise certificate; belongs to [`Self::ORGANISATION`].
+    /// Demonstration client that authenticates with an enterprise certificate; belongs to
+    /// [`Self::ORGANISATION`].
     pub const CERTIFICATE_CLIENT: &'static str = "5e610000-0000-4000-8000-000000000001";
-    /// Demonstration client whose keys are registered (`kid`); belongs to [`Self::ORGANISATION`], and has no key yet.
+    /// Demonstration client whose keys are registered (`kid`); belongs to [`Self::ORGANISATION`], and has no
+    /// key yet.
     pub const KEY_CLIENT: &'static str = "5e610000-0000-4000-8000-000000000002";
     /// Demonstration client of the wrong integration type: every grant is refused with MP-201.
     pub const OTHER_TYPE_CLIENT: &'static str = "5e610000-0000-4000-8000-000000000003";
     /// Synthetic organisation that owns the demonstration's clients.
     pub const ORGANISATION: &'static str = "312700018";
-    /// Synthetic customer that has delegated the Customs scopes to [`Self::ORGANISATION`] and has a system user there.
+    /// Synthetic customer that has delegated the Customs scopes to [`Self::ORGANISATION`] and has a system
+    /// user there.
     pub const CUSTOMER: &'static str = "313005003";
     /// Synthetic organisation that has access but has delegated nothing (MP-251).
     pub const STRANGER: &'static str = "315550009";
@@ -194,7 +198,8 @@ impl Clients {
         Ok(clients)
     }
 
-    /// Adds a key to a client's JWKS; a key with the same `kid` is replaced. `expires` is in seconds since 1970.
+    /// Adds a key to a client's JWKS; a key with the same `kid` is replaced. `expires` is in seconds since
+    /// 1970.
     pub(super) fn register(&mut self, client_id: &str, key: RegisteredKey) -> Result<(), Error> {
         let client = self.clients.get_mut(client_id).ok_or(Error::Key("there is no such client"))?;
         client.jwks.retain(|registered| registered.kid != key.kid);

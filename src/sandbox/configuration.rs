@@ -2,7 +2,8 @@ use std::fmt::Write;
 
 use super::{Clients, Sandbox};
 
-/// The user's side of the `segl.toml` that the sandbox writes: where the key is and how the client authenticates.
+/// The user's side of the `segl.toml` that the sandbox writes: where the key is and how the client
+/// authenticates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// Key: a `pkcs11:` or `file:` URI.
@@ -40,8 +41,8 @@ impl Sandbox {
         self.config_toml_for(&Setup::default())
     }
 
-    /// A `segl.toml` for this sandbox, ready to use: tokens `maskinporten` (not exchanged), `road` (Customs) and
-    /// `instances` (Altinn).
+    /// A `segl.toml` for this sandbox, ready to use: tokens `maskinporten` (not exchanged), `road` (Customs)
+    /// and `instances` (Altinn).
     #[must_use]
     pub fn config_toml_for(&self, setup: &Setup) -> String {
         let (client_id, authentication) = match &setup.authentication {

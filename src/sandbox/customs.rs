@@ -111,7 +111,8 @@ fn subject_token(headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
     fields.remove("subject_token").ok_or(Refusal::Request("subject_token is missing"))
 }
 
-/// The scopes of a valid token of this sandbox's Maskinporten, if they are Customs' own and of the family that fits.
+/// The scopes of a valid token of this sandbox's Maskinporten, if they are Customs' own and of the family
+/// that fits.
 fn scopes(world: &World, token: &str, now: u64) -> Result<Vec<String>, Refusal> {
     let claims = world.maskinporten_key.claims_of(token).ok_or(Refusal::SubjectToken)?;
     let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default();

@@ -7,7 +7,8 @@ use super::{Refusal, assertion::printable, clients::Clients, knobs::Knobs, organ
 /// The one type that this sandbox's metadata lists.
 pub(super) const SYSTEM_USER: &str = "urn:altinn:systemuser";
 
-/// What the token's `authorization_details` are for the `requested` ones of `client_id` (docs.altinn.studio, system users).
+/// What the token's `authorization_details` are for the `requested` ones of `client_id` (docs.altinn.studio,
+/// system users).
 pub(super) fn granted(
     requested: &Value,
     client_id: &str,

@@ -1,5 +1,5 @@
-//! The examination of a grant, in the order in which Maskinporten is believed to go: form, client, key, signature, time,
-//! replay, access.
+//! The examination of a grant, in the order in which Maskinporten is believed to go: form, client, key,
+//! signature, time, replay, access.
 
 use std::sync::Mutex;
 

@@ -40,7 +40,8 @@ impl IssuerKey {
         Ok(Self { pair, public, kid, chain })
     }
 
-    /// A signed token. `None` when the cryptographic library refuses, which it does not for a key it made itself.
+    /// A signed token. `None` when the cryptographic library refuses, which it does not for a key it made
+    /// itself.
     pub(super) fn sign(&self, header: &Value, claims: &Map<String, Value>) -> Option<String> {
         let header = base64url(serde_json::to_vec(header).ok()?);
         let input = signing_input(&header, &serde_json::to_vec(claims).ok()?);

@@ -14,7 +14,8 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// `None` for anything that is not exactly three parts of unpadded base64url with JSON objects in the first two.
+    /// `None` for anything that is not exactly three parts of unpadded base64url with JSON objects in the
+    /// first two.
     pub(super) fn read(text: &'a str) -> Option<Self> {
         let (signing_input, signature) = text.rsplit_once('.')?;
         let (header, payload) = signing_input.split_once('.')?;

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// How the sandbox answers where the real authorities are odd, undocumented or out of order.
 ///
-/// The defaults are the strictest reading that real clients live with. They can be turned while the sandbox runs.
+/// The defaults are the strictest reading that real clients live with. They can be turned while the sandbox
+/// runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

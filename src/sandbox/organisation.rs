@@ -2,20 +2,21 @@
 
 use x509_parser::x509::X509Name;
 
-/// Whether `text` is an organisation number: nine digits, of which the last is the check digit of the others (modulus 11,
-/// Brønnøysundregistrene).
+/// Whether `text` is an organisation number: nine digits, of which the last is the check digit of the others
+/// (modulus 11, Brønnøysundregistrene).
 pub(super) fn is_number(text: &str) -> bool {
     digits(text, 9).is_some_and(|digits| weighted(&digits, &[3, 2, 7, 6, 5, 4, 3, 2, 1]))
 }
 
-/// Whether `text` is a syntactically valid national identity number or D-number: eleven digits with a right second check
-/// digit. The first one is no longer reliable: numbers issued from 2032 on relax it (Skatteetaten).
+/// Whether `text` is a syntactically valid national identity number or D-number: eleven digits with a right
+/// second check digit. The first one is no longer reliable: numbers issued from 2032 on relax it
+/// (Skatteetaten).
 pub(super) fn is_person(text: &str) -> bool {
     digits(text, 11).is_some_and(|digits| weighted(&digits, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1]))
 }
 
-/// The organisation number in a subject, looked for where Digdir's validator looks, in its order: `serialNumber`, the end
-/// of the organisation's name, the end of `organizationIdentifier`.
+/// The organisation number in a subject, looked for where Digdir's validator looks, in its order:
+/// `serialNumber`, the end of the organisation's name, the end of `organizationIdentifier`.
 pub(super) fn number_of(subject: &X509Name<'_>) -> Option<String> {
     let value = |oid: &str| -> Option<&str> {
         subject.iter_attributes().find(|found| found.attr_type().to_id_string() == oid)?.as_str().ok()

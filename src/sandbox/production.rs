@@ -1,4 +1,5 @@
-//! The real authorities, by name: what the sandbox must never be taken for, and what must never be sent to it.
+//! The real authorities, by name: what the sandbox must never be taken for, and what must never be sent to
+//! it.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
@@ -15,7 +16,8 @@ const DOMAINS: [&str; 8] = [
     "altinn.cloud",
 ];
 
-/// Issuers of Norwegian enterprise certificates: the word in their names, their organisation number, their name.
+/// Issuers of Norwegian enterprise certificates: the word in their names, their organisation number, their
+/// name.
 const ISSUERS: [(&str, &str, &str); 2] =
     [("buypass", "NTRNO-983163327", "Buypass"), ("commfides", "NTRNO-988312495", "Commfides")];
 

@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::knobs::{CodePosition, ErrorStyle, Knobs};
 
-/// Why Maskinporten's fake refuses a request, with the code and the key phrase of Digdir's troubleshooting page
-/// (docs.digdir.no, `maskinporten_feilsoking`).
+/// Why Maskinporten's fake refuses a request, with the code and the key phrase of Digdir's troubleshooting
+/// page (docs.digdir.no, `maskinporten_feilsoking`).
 ///
 /// Details name a field or a reason, never a value out of the grant.
 #[derive(Clone, Debug, PartialEq, Eq)]

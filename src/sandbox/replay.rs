@@ -5,8 +5,9 @@ use std::{
 
 /// Grants that were used, each remembered until it could not be used anyway.
 ///
-/// The key is two independent 64-bit hashes of what makes a grant unique, so that a memory of many grants stays
-/// small; the seeds are random at each start. Bounded: at the limit, the grant that expires first is forgotten.
+/// The key is two independent 64-bit hashes of what makes a grant unique, so that a memory of many grants
+/// stays small; the seeds are random at each start. Bounded: at the limit, the grant that expires first is
+/// forgotten.
 #[derive(Debug)]
 pub(super) struct Replay {
     seeds: (RandomState, RandomState),

@@ -1,4 +1,5 @@
-//! The way in to each authority: a listener whose connections end with the sandbox, and what is done to every request.
+//! The way in to each authority: a listener whose connections end with the sandbox, and what is done to every
+//! request.
 
 use std::{
     future::Future,
@@ -143,8 +144,8 @@ fn http_date(seconds: u64) -> Option<HeaderValue> {
     HeaderValue::try_from(at.format(IMF_FIXDATE).ok()?).ok()
 }
 
-/// A listener whose connections are counted, limited, and cut when the sandbox stops. Without the cut, one idle connection of
-/// a client's pool would keep the sandbox from ending.
+/// A listener whose connections are counted, limited, and cut when the sandbox stops. Without the cut, one
+/// idle connection of a client's pool would keep the sandbox from ending.
 struct Doors {
     listener: TcpListener,
     connections: Arc<Semaphore>,
