@@ -55,6 +55,7 @@ impl Pipeline {
         };
         let mut clients = BTreeMap::new();
         for (name, client) in &config.clients {
+            warn_of_expiry(client, &*clock);
             let signer = house.signers.named(&client.signer)?;
             clients.insert(name.as_str(), Arc::new(Client::new(client, signer, &http, &clock)?));
         }
@@ -122,6 +123,27 @@ impl Pipeline {
             cache.shutdown(call.left(&*self.clock)).await;
         }
         self.signers.shutdown(&call).await;
+    }
+}
+
+/// Registered keys live a year at most; Digdir's largest user warns this long ahead.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+fn warn_of_expiry(client: &config::Client, clock: &dyn Clock) {
+    let Some(expires) = client.kid_expires else { return };
+    let name = &client.name;
+    match expires.duration_since(clock.wall()) {
+        Err(_) => {
+            tracing::warn!(client = name, "its registered key has expired: upload it again, or a new one")
+        }
+        Ok(left) if left < EXPIRES_SOON => {
+            let days = left.as_secs() / (24 * 60 * 60);
+            tracing::warn!(
+                client = name,
+                "its registered key expires in {days} days: upload it again, or a new one"
+            );
+        }
+        Ok(_) => {}
     }
 }
 
