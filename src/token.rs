@@ -4,6 +4,8 @@ mod cache;
 mod error;
 mod exchange;
 mod maskinporten;
+mod response;
+mod retry;
 
 pub use self::{
     cache::{Cached, DEFAULT_CAPACITY},
@@ -156,6 +158,15 @@ impl AccessToken {
         let monotonic = self.inner.expires_at.since(clock.now());
         let wall = Duration::from_secs(self.inner.expires_wall.saturating_sub(clock.numeric_date()));
         monotonic.min(wall)
+    }
+
+    /// The token, when it lasts as long as the caller needs it.
+    fn lasting(self, authority: Authority, call: &Call, clock: &dyn Clock) -> Result<Self, Error> {
+        let needed = call.required_life();
+        if self.left(clock) < needed {
+            return Err(Error::TooShort { authority, life: self.life(), needed });
+        }
+        Ok(self)
     }
 }
 

@@ -21,7 +21,7 @@ use self::{
     refusals::Refusals,
     store::{Entry, Store},
 };
-use super::{AccessToken, Delivery, Error, TokenSource, maskinporten::backoff};
+use super::{AccessToken, Delivery, Error, TokenSource, retry::backoff};
 use crate::{
     call::{Call, DEFAULT_PATIENCE, Priority},
     clock::{BoxFuture, Clock},

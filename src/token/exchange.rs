@@ -12,14 +12,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     AccessToken, Authority, Error, TokenSource,
-    maskinporten::{IssuedToken, Trouble, backoff, unreachable, worth_waiting_for},
+    response::{IssuedToken, unreachable},
+    retry::{Tries, Trouble},
 };
 use crate::{
     call::Call,
     clock::{BoxFuture, Clock},
     grant::TokenRequest,
     http::{Http, Response},
-    sign::Retry,
 };
 
 /// What the subject token must still have left: the way to the other authority takes a moment.
@@ -82,33 +82,21 @@ impl Exchange {
         Self { subject, counterparty: Box::new(counterparty), http, clock, trouble: Trouble::default() }
     }
 
+    /// Exchanges until there is a token, a clear refusal, or no time left. A subject token that still lasts is used
+    /// for the next try.
     async fn exchange(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
-        let mut delays = backoff();
-        let mut subject: Option<AccessToken> = None;
+        let mut tries = Tries::new(&*self.clock, call);
+        let mut last: Option<AccessToken> = None;
         loop {
-            let usable = subject.take().filter(|token| token.left(&*self.clock) >= SUBJECT_LIFE);
-            let token = match usable {
+            let subject = match last.filter(|token| token.left(&*self.clock) >= SUBJECT_LIFE) {
                 Some(token) => token,
                 None => self.subject.token(request, &call.clone().min_life(SUBJECT_LIFE)).await?,
             };
-            let error = match self.trouble.watch(self.exchange_once(&token, call).await) {
+            match self.trouble.watch(self.exchange_once(&subject, call).await) {
                 Ok(issued) => return Ok(issued),
-                Err(error) => error,
-            };
-            if matches!(error.retry(), Retry::Never) || !worth_waiting_for(&error) {
-                return Err(error);
+                Err(error) => tries.pause_after(error).await?,
             }
-            let asked_for = match &error {
-                Error::Unreachable { retry_after, .. } => retry_after.unwrap_or_default(),
-                _ => Duration::ZERO,
-            };
-            let wait = delays.next().unwrap_or_default().max(asked_for);
-            if call.left(&*self.clock) <= wait {
-                return Err(Error::Deadline(Some(Box::new(error))));
-            }
-            tracing::debug!(authority = %self.counterparty.authority(), %error, ?wait, "trying the exchange again");
-            self.clock.sleep_until(self.clock.now() + wait).await;
-            subject = Some(token);
+            last = Some(subject);
         }
     }
 
@@ -132,15 +120,7 @@ impl TokenSource for Exchange {
         call: &'a Call,
     ) -> BoxFuture<'a, Result<AccessToken, Error>> {
         Box::pin(async move {
-            let token = self.exchange(request, call).await?;
-            if token.left(&*self.clock) < call.required_life() {
-                return Err(Error::TooShort {
-                    authority: self.counterparty.authority(),
-                    life: token.life(),
-                    needed: call.required_life(),
-                });
-            }
-            Ok(token)
+            self.exchange(request, call).await?.lasting(self.counterparty.authority(), call, &*self.clock)
         })
     }
 

@@ -15,7 +15,7 @@ use crate::{
     jose,
     token::{
         AccessToken, Authority, Error,
-        maskinporten::{check_status, token_text},
+        response::{check_status, token_text},
     },
 };
 

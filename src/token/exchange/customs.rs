@@ -10,7 +10,7 @@ use crate::{
     http::{self, Http, Request, Response},
     token::{
         AccessToken, Authority, Error,
-        maskinporten::{check_status, read_token_response, unreachable},
+        response::{check_status, read_token_response, unreachable},
     },
 };
 

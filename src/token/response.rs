@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use zeroize::Zeroize;
+
+use super::{Authority, Error, Refusal};
+use crate::http::Response;
+
+/// The longest token that is taken: far above any real one, and a bound on what a header must hold.
+const LONGEST_TOKEN: usize = 64 << 10;
+
+/// A token as an authority issued it.
+pub(super) struct IssuedToken {
+    pub(super) text: SecretString,
+    pub(super) scope: String,
+    pub(super) life: Duration,
+}
+
+/// Reads an RFC 6749 section 5.1 answer, or what stands in its place.
+pub(super) fn read_token_response(authority: Authority, response: &Response) -> Result<IssuedToken, Error> {
+    /// Members that are not named here are left alone: authorities add some.
+    #[derive(Deserialize)]
+    struct Body {
+        access_token: String,
+        expires_in: u64,
+        #[serde(default)]
+        token_type: Option<String>,
+        #[serde(default)]
+        scope: Option<String>,
+    }
+    check_status(authority, response)?;
+    let malformed = |problem: &str| Error::Malformed { authority, problem: problem.into() };
+    let mut body: Body =
+        serde_json::from_slice(&response.body).map_err(|_| malformed("it is no JSON with a token inside"))?;
+    let text = token_text(authority, &body.access_token);
+    body.access_token.zeroize();
+    if !body.token_type.as_deref().unwrap_or("Bearer").eq_ignore_ascii_case("bearer") {
+        return Err(malformed("the token is no bearer token"));
+    }
+    if body.expires_in == 0 {
+        return Err(malformed("the token has expired already"));
+    }
+    Ok(IssuedToken {
+        text: text?,
+        scope: body.scope.unwrap_or_default(),
+        life: Duration::from_secs(body.expires_in),
+    })
+}
+
+/// A status that is no success, as an error: "cannot serve" apart from "will not serve".
+pub(super) fn check_status(authority: Authority, response: &Response) -> Result<(), Error> {
+    if response.is_success() {
+        Ok(())
+    } else if response.is_unavailable() {
+        let problem = format!("it answered HTTP {}", response.status);
+        Err(Error::Unreachable { authority, problem, retry_after: response.retry_after })
+    } else {
+        Err(Error::Refused(Box::new(Refusal::read(authority, response.status, &response.body))))
+    }
+}
+
+/// The token's text, when it can stand in a header.
+pub(super) fn token_text(authority: Authority, text: &str) -> Result<SecretString, Error> {
+    if text.is_empty() || text.len() > LONGEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let problem = "the token is empty, too long, or has characters that no token has".into();
+        return Err(Error::Malformed { authority, problem });
+    }
+    Ok(SecretString::from(text))
+}
+
+/// There was no answer at all.
+pub(super) fn unreachable(authority: Authority, problem: String) -> Error {
+    Error::Unreachable { authority, problem, retry_after: None }
+}

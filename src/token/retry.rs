@@ -1,0 +1,101 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use super::Error;
+use crate::{
+    call::Call,
+    clock::{Clock, Instant},
+    sign::{Fault, Retry},
+};
+
+/// The tries of one call: how long to pause after each, and when there is to be no other.
+pub(super) struct Tries<'a> {
+    clock: &'a dyn Clock,
+    deadline: Instant,
+    delays: Box<dyn Iterator<Item = Duration> + Send>,
+    minted_again: bool,
+}
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(clock: &'a dyn Clock, call: &Call) -> Self {
+        Self { clock, deadline: call.deadline(), delays: Box::new(backoff()), minted_again: false }
+    }
+
+    /// Returns when it is time for another try, which always begins with a newly minted grant.
+    ///
+    /// # Errors
+    /// `error` itself when another try cannot help, inside [`Error::Deadline`] when there is no time for one.
+    pub(super) async fn pause_after(&mut self, error: Error) -> Result<(), Error> {
+        let wait = match error.retry() {
+            Retry::NewGrant if !self.minted_again => {
+                self.minted_again = true;
+                Duration::ZERO
+            }
+            Retry::After(least) if worth_waiting_for(&error) => {
+                self.delays.next().unwrap_or(least).max(asked_for(&error))
+            }
+            _ => return Err(error),
+        };
+        let at = self.clock.now() + wait;
+        if at >= self.deadline {
+            return Err(Error::Deadline(Some(Box::new(error))));
+        }
+        tracing::debug!(%error, ?wait, "trying again");
+        self.clock.sleep_until(at).await;
+        Ok(())
+    }
+}
+
+/// Pauses between tries: doubling from a quarter of a second to half a minute, with jitter, for ever.
+pub(super) fn backoff() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::new()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(250))
+        .with_max_delay(Duration::from_secs(30))
+        .without_max_times()
+        .build()
+}
+
+/// Whether a caller would rather wait than be told now. A missing device or a key on its way through the portal is
+/// a matter of minutes, which the caller should hear of at once.
+fn worth_waiting_for(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } | Error::Malformed { .. } => true,
+        Error::Refused(refusal) => !refusal.is_clear() && !refusal.may_be_propagation(),
+        Error::Sign(error) => error.kind() == Fault::Load,
+        _ => false,
+    }
+}
+
+/// How long the server asks to be left alone.
+fn asked_for(error: &Error) -> Duration {
+    match error {
+        Error::Unreachable { retry_after, .. } => retry_after.unwrap_or_default(),
+        _ => Duration::ZERO,
+    }
+}
+
+/// The last failure that was no answer, until something goes right.
+#[derive(Debug, Default)]
+pub(super) struct Trouble(Mutex<Option<Error>>);
+
+impl Trouble {
+    /// Notes how a try ended and passes it on. A refusal is an answer: the authority is there.
+    pub(super) fn watch<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        let trouble = match &result {
+            Ok(_) => None,
+            Err(Error::Refused(refusal)) if refusal.is_clear() => None,
+            Err(error) => Some(error.clone()),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        result
+    }
+
+    pub(super) fn last(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
