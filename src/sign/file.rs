@@ -4,6 +4,7 @@
 //! restart.
 
 mod access;
+mod content;
 #[cfg(test)]
 mod encoded;
 mod format;
@@ -23,7 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::{JoinError, spawn_blocking};
 
 use self::{
-    format::{KeyFile, Refusal},
+    content::{KeyFile, Refusal},
     rsa::mechanism,
 };
 use super::{Error, Health, Key, MakeMessage, PinProblem, Signed, Signer};

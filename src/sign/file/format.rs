@@ -8,31 +8,15 @@ use pkcs8::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{jwk, rsa::Rsa};
+use super::{
+    content::{KeyFile, Refusal},
+    jwk,
+    rsa::Rsa,
+};
 use crate::{
     certificate::{self, Certificate, Purpose, pem},
     jose::Algorithm,
 };
-
-/// What a key file holds.
-pub(super) struct KeyFile {
-    pub(super) rsa: Rsa,
-    /// Those that stand beside the key. Damaged ones do not hinder a client that is known by its `kid`.
-    pub(super) certificates: Result<Vec<Certificate>, certificate::Error>,
-    /// `kid` of a JWK.
-    pub(super) key_id: Option<String>,
-}
-
-/// Why a file holds no key for us.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    File { problem: String, remedy: String },
-    Key { reason: String },
-    Keys { candidates: Vec<String> },
-    NoPassword,
-    PasswordSource { reason: String },
-    WrongPassword,
-}
 
 pub(super) type Ask<'a> = &'a (dyn Fn() -> Result<Option<SecretString>, String> + Send + Sync);
 
@@ -49,12 +33,12 @@ pub(super) fn read(file: &[u8], algorithm: Algorithm, ask: Ask<'_>) -> Result<Ke
 
 fn read_pem(text: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
     let damaged =
-        |why: certificate::Error| refused(why.to_string(), "Export the key anew from where it came.");
+        |why: certificate::Error| Refusal::file(why.to_string(), "Export the key anew from where it came.");
     let blocks = pem::blocks(text).map_err(damaged)?;
     let mut keys = blocks.iter().filter(|block| block.label().ends_with("PRIVATE KEY"));
     let Some(key) = keys.next() else {
         let found: Vec<&str> = blocks.iter().map(pem::Block::label).collect();
-        return Err(refused(
+        return Err(Refusal::file(
             format!("there is no private key in the file (found: {})", found.join(", ")),
             "Name the file that holds the private key.",
         ));
@@ -65,7 +49,7 @@ fn read_pem(text: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
         return Err(Refusal::Keys { candidates });
     }
     if key.label() == "OPENSSH PRIVATE KEY" {
-        return Err(refused(
+        return Err(Refusal::file(
             "the key is in OpenSSH's own format",
             "Convert a copy of it with: ssh-keygen -p -m PKCS8 -f FILE",
         ));
@@ -82,7 +66,7 @@ fn read_pem(text: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
 }
 
 fn read_der(der: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
-    let nowhere = |what: &str| refused(what, "Name the file that holds the private key.");
+    let nowhere = |what: &str| Refusal::file(what, "Name the file that holds the private key.");
     let key = match Shape::of(der) {
         Some(Shape::Pkcs8) => from_pkcs8(der)?,
         Some(Shape::Pkcs1) => Rsa::from_pkcs1(der)?,
@@ -92,7 +76,7 @@ fn read_der(der: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
         Some(Shape::PublicKey) => return Err(nowhere("the file holds a public key only")),
         Some(Shape::Certificate) => return Err(nowhere("the file holds a certificate and no key")),
         Some(Shape::Indefinite) => {
-            return Err(refused(
+            return Err(Refusal::file(
                 "the file is in BER of indefinite length, not in DER",
                 "Export it anew with: openssl pkcs12 -in OLD -nodes | openssl pkcs12 -export -out NEW",
             ));
@@ -139,10 +123,10 @@ impl Shape {
 }
 
 fn from_pkcs8(der: &[u8]) -> Result<Rsa, Refusal> {
-    let damaged = |_| refused("the private key is damaged", "Export the key anew from where it came.");
+    let damaged = |_| Refusal::file("the private key is damaged", "Export the key anew from where it came.");
     let info = PrivateKeyInfoRef::try_from(der).map_err(damaged)?;
     match info.algorithm.oid.to_string().as_str() {
-        "1.2.840.113549.1.1.1" => Rsa::from_pkcs1(info.private_key.as_bytes()),
+        "1.2.840.113549.1.1.1" => Ok(Rsa::from_pkcs1(info.private_key.as_bytes())?),
         "1.2.840.113549.1.1.10" => Err(not_rsa("an RSA key for PSS signatures only")),
         "1.2.840.10045.2.1" => Err(not_rsa("an elliptic curve key")),
         "1.3.101.112" | "1.3.101.113" => Err(not_rsa("an Edwards curve key")),
@@ -168,7 +152,7 @@ fn decrypted(der: &[u8], ask: Ask<'_>) -> Result<SecretDocument, Refusal> {
         _ => false,
     };
     if !affordable {
-        return Err(refused(
+        return Err(Refusal::file(
             "opening the file would take too much time or memory",
             "Encrypt the key anew with: openssl pkcs8 -topk8 -in OLD -out NEW",
         ));
@@ -211,7 +195,10 @@ fn from_pkcs12(der: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
     let rsa = the_one_meant(keys, known).map_err(|nothing| match nothing {
         Some(several) => several,
         None => unusable.unwrap_or_else(|| {
-            refused("there is no private key in the file", "Export it anew together with its private key.")
+            Refusal::file(
+                "there is no private key in the file",
+                "Export it anew together with its private key.",
+            )
         }),
     })?;
     Ok(KeyFile { rsa, certificates, key_id: None })
@@ -224,12 +211,12 @@ fn opened(der: &[u8], password: &str) -> Result<Pkcs12Archive, Refusal> {
         Error::MacError(_) | Error::UnpadError => Refusal::WrongPassword,
         Error::Pkcs5Error(text) if text == pkcs5::Error::DecryptFailed.to_string() => Refusal::WrongPassword,
         Error::Pkcs5Error(_) | Error::UnsupportedEncryptionScheme | Error::UnsupportedMacAlgorithm => {
-            refused(
+            Refusal::file(
                 "the file is encrypted in a way that is not supported",
                 "Export it anew with: openssl pkcs12 -in OLD -nodes | openssl pkcs12 -export -out NEW",
             )
         }
-        _ => refused("the PKCS#12 file is damaged", "Get the file anew from where it came."),
+        _ => Refusal::file("the PKCS#12 file is damaged", "Get the file anew from where it came."),
     })
 }
 
@@ -267,14 +254,10 @@ fn not_rsa(what: &str) -> Refusal {
 }
 
 fn old_encryption() -> Refusal {
-    refused(
+    Refusal::file(
         "the key is encrypted in an old way that is not supported",
         "Encrypt it anew with: openssl pkcs8 -topk8 -in OLD -out NEW",
     )
-}
-
-fn refused(problem: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-    Refusal::File { problem: problem.into(), remedy: remedy.into() }
 }
 
 #[cfg(test)]

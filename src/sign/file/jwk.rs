@@ -7,7 +7,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
-    format::{KeyFile, Refusal},
+    content::{KeyFile, Refusal},
     rsa::Rsa,
 };
 use crate::jose::{Algorithm, from_base64url};
@@ -37,14 +37,17 @@ struct PrivateJwk<'a> {
 
 pub(super) fn read(json: &[u8], algorithm: Algorithm) -> Result<KeyFile, Refusal> {
     // The parser's own words could quote the key, so they are not passed on.
-    let jwk: PrivateJwk<'_> =
-        serde_json::from_slice(json).map_err(|_| file("this JSON is no JWK", "Give one private JWK."))?;
+    let jwk: PrivateJwk<'_> = serde_json::from_slice(json)
+        .map_err(|_| Refusal::file("this JSON is no JWK", "Give one private JWK."))?;
     check_kind(&jwk, algorithm)?;
     let number = |name: &'static str, text: Option<&str>| {
         let text = text.ok_or_else(|| missing(name))?;
         let bytes = from_base64url(text).map(Zeroizing::new).filter(|bytes| !bytes.is_empty());
         bytes.ok_or_else(|| {
-            file(format!("the JWK's {name} is not base64url without padding"), "Export the JWK anew.")
+            Refusal::file(
+                format!("the JWK's {name} is not base64url without padding"),
+                "Export the JWK anew.",
+            )
         })
     };
     let (n, e) = (number("n", jwk.n)?, number("e", jwk.e)?);
@@ -64,7 +67,7 @@ pub(super) fn read(json: &[u8], algorithm: Algorithm) -> Result<KeyFile, Refusal
 fn check_kind(jwk: &PrivateJwk<'_>, algorithm: Algorithm) -> Result<(), Refusal> {
     let unusable = |reason: &str| Err(Refusal::Key { reason: reason.into() });
     if jwk.keys.is_some() {
-        return Err(file(
+        return Err(Refusal::file(
             "this is a set of keys (JWKS)",
             "Put the one private JWK there, without the array.",
         ));
@@ -75,11 +78,14 @@ fn check_kind(jwk: &PrivateJwk<'_>, algorithm: Algorithm) -> Result<(), Refusal>
         Some("OKP") => return unusable("it is an Edwards curve key; Maskinporten takes RSA only"),
         Some("oct") => return unusable("it is a symmetric key; Maskinporten takes RSA only"),
         _ => {
-            return Err(file("this JSON is no JWK (its kty is missing or unknown)", "Give one private JWK."));
+            return Err(Refusal::file(
+                "this JSON is no JWK (its kty is missing or unknown)",
+                "Give one private JWK.",
+            ));
         }
     }
     if jwk.d.is_none() {
-        return Err(file("this JWK is the public half only", "Give the private JWK."));
+        return Err(Refusal::file("this JWK is the public half only", "Give the private JWK."));
     }
     if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
         return unusable("the JWK says that it is not for signatures (use)");
@@ -90,7 +96,7 @@ fn check_kind(jwk: &PrivateJwk<'_>, algorithm: Algorithm) -> Result<(), Refusal>
     match jwk.alg.as_deref().map(str::parse::<Algorithm>) {
         None => Ok(()),
         Some(Ok(own)) if own == algorithm => Ok(()),
-        Some(Ok(own)) if own.accepted_by_maskinporten() => Err(file(
+        Some(Ok(own)) if own.accepted_by_maskinporten() => Err(Refusal::file(
             format!("the JWK is for {own} and the signer is set to {algorithm}"),
             format!("Set algorithm = \"{own}\" on the signer."),
         )),
@@ -100,16 +106,12 @@ fn check_kind(jwk: &PrivateJwk<'_>, algorithm: Algorithm) -> Result<(), Refusal>
 
 fn missing(name: &str) -> Refusal {
     match name {
-        "n" | "e" => file(format!("the JWK has no {name}"), "Export the JWK anew."),
-        _ => file(
+        "n" | "e" => Refusal::file(format!("the JWK has no {name}"), "Export the JWK anew."),
+        _ => Refusal::file(
             format!("the JWK has no {name}; d alone is not enough to sign with"),
             "Export the JWK anew with p, q, dp, dq and qi.",
         ),
     }
-}
-
-fn file(problem: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-    Refusal::File { problem: problem.into(), remedy: remedy.into() }
 }
 
 fn trimmed(number: &[u8]) -> &[u8] {

@@ -12,7 +12,6 @@ use aws_lc_rs::{
 };
 use der::{Decode, Sequence, asn1::UintRef};
 
-use super::format::Refusal;
 use crate::jose::{Algorithm, RsaPublicKey};
 
 /// PKCS#1 `RSAPrivateKey` (RFC 8017 appendix A.1.2) of two primes; borrowed, so that nothing is copied.
@@ -47,6 +46,10 @@ pub(super) fn mechanism(algorithm: Algorithm) -> Option<Mechanism> {
     Some(Mechanism { encoding, verification })
 }
 
+/// Why numbers make no key for us.
+#[derive(Debug)]
+pub(super) struct Unusable(pub(super) String);
+
 /// A key pair that has passed every check; aws-lc wipes its memory when it goes.
 pub(super) struct Rsa {
     pair: KeyPair,
@@ -55,10 +58,9 @@ pub(super) struct Rsa {
 
 impl Rsa {
     /// From PKCS#1 DER.
-    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, Refusal> {
-        let key = PrivateKey::from_der(der).map_err(|_| Refusal::Key {
-            reason: "it is no RSA private key of two primes that can be read".into(),
-        })?;
+    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, Unusable> {
+        let key = PrivateKey::from_der(der)
+            .map_err(|_| Unusable("it is no RSA private key of two primes that can be read".into()))?;
         check_size(key.modulus.as_bytes())?;
         Self::from_pair(KeyPair::from_der(der))
     }
@@ -66,13 +68,13 @@ impl Rsa {
     /// From the numbers of a JWK.
     pub(super) fn from_components<P: AsRef<[u8]>>(
         key: &KeyPairComponents<&[u8], P>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Unusable> {
         check_size(key.public_key.n)?;
         Self::from_pair(KeyPair::from_components(key))
     }
 
-    fn from_pair<E>(pair: Result<KeyPair, E>) -> Result<Self, Refusal> {
-        let inconsistent = || Refusal::Key { reason: "its numbers do not fit together".into() };
+    fn from_pair<E>(pair: Result<KeyPair, E>) -> Result<Self, Unusable> {
+        let inconsistent = || Unusable("its numbers do not fit together".into());
         let pair = pair.map_err(|_| inconsistent())?;
         let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| inconsistent())?;
         let public_key = RsaPublicKey::from_spki(spki.as_ref()).map_err(|_| inconsistent())?;
@@ -93,12 +95,12 @@ impl Rsa {
     }
 }
 
-fn check_size(modulus: &[u8]) -> Result<(), Refusal> {
+fn check_size(modulus: &[u8]) -> Result<(), Unusable> {
     let bits = RsaPublicKey::new(modulus, &[]).bits();
     let reason = match bits {
         0..2048 => format!("it has {bits} bits; Maskinporten wants 2048 or more"),
         2048..=8192 => return Ok(()),
         _ => format!("it has {bits} bits; 8192 is the most that is supported"),
     };
-    Err(Refusal::Key { reason })
+    Err(Unusable(reason))
 }
