@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 use super::{
     Pin, Uri,
     code::{answered, name_of},
-    uri::trimmed,
+    uri::{printable, trimmed},
 };
 use crate::{
     clock::Instant,
@@ -223,9 +223,9 @@ impl DeviceId {
         Uri::of_device(&self.label, &self.serial)
     }
 
-    /// As people name it: `label (serial)`.
+    /// As people name it: `label (serial)`. What a device says of itself is no more trusted than what a server says.
     pub(super) fn name(&self) -> String {
-        format!("{} ({})", self.label, self.serial)
+        printable(&format!("{} ({})", self.label, self.serial))
     }
 
     fn is_named_by(&self, uri: &Uri) -> bool {
@@ -296,4 +296,20 @@ pub(super) fn is_logged_in(session: &Session) -> bool {
     session
         .get_session_info()
         .is_ok_and(|info| matches!(info.session_state(), SessionState::RoUser | SessionState::RwUser))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_calls_itself_by_control_characters_cannot_steer_a_terminal() {
+        let device = DeviceId {
+            label: "\u{1b}[2Jsign".into(),
+            serial: "01\u{7}".into(),
+            manufacturer: String::new(),
+            model: String::new(),
+        };
+        assert_eq!(device.name(), "\u{fffd}[2Jsign (01\u{fffd})");
+    }
 }

@@ -94,6 +94,10 @@ fn parse(text: &str) -> Result<Uri, String> {
 /// Splits one attribute and checks its characters: `more` are those allowed here besides the usual ones.
 fn split<'a>(attribute: &'a str, more: &str) -> Result<(&'a str, &'a str), String> {
     let (name, value) = attribute.split_once('=').ok_or("an attribute has no =")?;
+    // Checked before anything is said about it: the words below repeat the name.
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+        return Err("the name of an attribute has a character that none has".into());
+    }
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
         match byte {
@@ -299,15 +303,22 @@ fn unknown(name: &str) -> Result<(), String> {
     if name.starts_with("x-") { Ok(()) } else { Err(format!("the attribute {name:?} is unknown")) }
 }
 
-/// As much of a refused URI as may stand in an error: nothing from where a PIN might be.
+/// As much of a refused URI as may stand in an error: nothing from where a PIN might be, and nothing that a terminal
+/// would act on.
 fn shown(text: &str) -> String {
+    let text = printable(text);
     let lower = text.to_ascii_lowercase();
     let end = ["?", ";pin", ":pin", "&pin"].iter().filter_map(|start| lower.find(start)).min();
     let end = end.unwrap_or(text.len()).min(200);
     match text.char_indices().map(|(at, _)| at).find(|at| *at >= end) {
-        None => text.to_owned(),
+        None => text,
         Some(cut) => format!("{}…", text.get(..cut).unwrap_or_default()),
     }
+}
+
+/// `text` with its control characters replaced: it goes to terminals and logs.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 impl fmt::Display for Uri {
@@ -412,6 +423,15 @@ mod tests {
         match uri.parse::<Uri>() {
             Err(Error::Uri { problem, .. }) => problem,
             other => panic!("{uri}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_would_act_on_is_repeated_in_an_error() {
+        for uri in ["pkcs11:\u{1b}[31mtoken=%", "pkcs11:token=\u{7}", "\u{1b}[31m", "pkcs11:to\0ken=a"] {
+            let error = uri.parse::<Uri>().unwrap_err();
+            let said = format!("{error} {}", error.remedy());
+            assert!(!said.chars().any(char::is_control), "{said:?}");
         }
     }
 
