@@ -34,7 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SO_PIN: &str = "so-4711-0815";
 const FOLDER: &str = "SEGL_TEST_SOFTHSM_FOLDER";
 const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so";
 
 /// Runs `body` in a process that has SoftHSM2 to itself; `name` is the name of the calling test.
 pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
@@ -49,7 +48,7 @@ pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
         return;
     }
     assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2 opensc");
-    assert!(Path::new(SPY).exists(), "pkcs11-spy is missing: apt-get install opensc-pkcs11");
+    assert!(spy().is_some(), "pkcs11-spy is missing: apt-get install opensc-pkcs11");
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("tokens")).unwrap();
     let configuration = folder.path().join("softhsm2.conf");
@@ -76,6 +75,12 @@ pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
     assert!(output.status.success(), "{}\n{said}", output.status);
     // A name that fits no test would make the child succeed without having done anything.
     assert!(folder.path().join("done").exists(), "{name} is the name of no test here\n{said}");
+}
+
+/// The library that writes down every call; its folder is named after the machine's architecture.
+fn spy() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?;
+    folders.filter_map(|folder| Some(folder.ok()?.path().join("pkcs11-spy.so"))).find(|path| path.exists())
 }
 
 /// The SoftHSM2 of this process.
@@ -116,7 +121,7 @@ impl SoftHsm {
     /// `uri` through a library that writes down every call.
     pub(crate) fn watched(&self, uri: &str) -> Uri {
         let separator = if uri.contains('?') { '&' } else { '?' };
-        format!("{uri}{separator}module-path={SPY}").parse().unwrap()
+        format!("{uri}{separator}module-path={}", spy().unwrap().display()).parse().unwrap()
     }
 
     pub(crate) fn modules(&self) -> Arc<Modules> {
