@@ -66,7 +66,8 @@ impl Config {
     /// `/etc/segl/segl.toml`, and without any of them the environment variables of a sidecar.
     ///
     /// # Errors
-    /// [`Error`] when there is none, or when the first that is there is wrong. A file that was named must be there.
+    /// [`Error`] when there is none, or when the first that is there is wrong. A file that was named must be there; one
+    /// that was not must belong to this user or to root.
     pub fn find(named: Option<&Path>) -> Result<Self, Error> {
         Self::find_in(named, || std::env::vars_os().collect(), &USUAL.map(Path::new))
     }
@@ -85,7 +86,7 @@ impl Config {
             return Self::load(Path::new(path));
         }
         for path in usual {
-            match Self::load(path) {
+            match Self::load_as(path, Found::Stumbled) {
                 Err(Error::Unreadable { kind: io::ErrorKind::NotFound, .. }) => {}
                 found => return found,
             }
@@ -103,7 +104,11 @@ impl Config {
     /// # Errors
     /// [`Error`] when it cannot be read, is larger than 1 MiB, can be written by everybody, or is wrong.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = read(path)?;
+        Self::load_as(path, Found::Named)
+    }
+
+    fn load_as(path: &Path, found: Found) -> Result<Self, Error> {
+        let text = read(path, found)?;
         let base = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, base)
             .map(|config| Self { path: Some(path.to_owned()), ..config })
@@ -146,7 +151,22 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(wire::File).to_value()
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+/// How a file came to be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// Somebody named it.
+    Named,
+    /// It lay where one was looked for. The working directory may be anybody's, and a configuration names programs to
+    /// run and libraries to load: such a file must be our own.
+    Stumbled,
+}
+
+/// Whether `user` runs what a file of `owner` says without having named it.
+fn trusts(user: u32, owner: u32) -> bool {
+    owner == 0 || owner == user
+}
+
+fn read(path: &Path, how: Found) -> Result<String, Error> {
     let unreadable = |error: io::Error| Error::Unreadable { path: path.to_owned(), kind: error.kind() };
     // Without O_NONBLOCK, opening a named pipe would wait for a writer.
     let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits().cast_signed();
@@ -157,6 +177,9 @@ fn read(path: &Path) -> Result<String, Error> {
     }
     if found.is_file() && found.mode() & 0o002 != 0 {
         return Err(Error::TooOpen { path: path.to_owned(), mode: found.mode() & 0o7777 });
+    }
+    if how == Found::Stumbled && !trusts(rustix::process::geteuid().as_raw(), found.uid()) {
+        return Err(Error::Stranger { path: path.to_owned(), owner: found.uid() });
     }
     let mut bytes = Vec::new();
     file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -292,6 +315,14 @@ scopes = ["toll:movement/road/v2"]
         assert!(
             matches!(&config.signers["file"].key, Key::File(path) if path == Path::new("/etc/segl/client.p12"))
         );
+    }
+
+    #[test]
+    fn a_file_that_nobody_named_is_trusted_when_it_is_the_users_own_or_roots() {
+        assert!(trusts(1000, 1000) && trusts(1000, 0) && trusts(0, 0));
+        assert!(!trusts(1000, 1001) && !trusts(0, 1000));
+        let error = Error::Stranger { path: "segl.toml".into(), owner: 1001 };
+        assert!(error.to_string().contains("1001") && error.remedy().contains("--config segl.toml"));
     }
 
     #[test]

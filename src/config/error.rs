@@ -37,6 +37,13 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// A file that nobody named belongs to another user, and it may name programs to run.
+    Stranger {
+        /// The file.
+        path: PathBuf,
+        /// The user whose it is.
+        owner: u32,
+    },
     /// Something in it is wrong; all that was found is listed.
     Invalid {
         /// The file; `None` for environment variables.
@@ -66,6 +73,7 @@ impl Error {
                 format!("Check that {} is the configuration.", path.display())
             }
             Self::TooOpen { path, .. } => format!("Run: chmod o-w {}", path.display()),
+            Self::Stranger { path, .. } => format!("If you trust it, name it: --config {}", path.display()),
             Self::Invalid { problems, .. } => {
                 problems.iter().map(|problem| problem.fault.remedy()).collect::<Vec<_>>().join("\n")
             }
@@ -85,6 +93,9 @@ impl fmt::Display for Error {
             Self::NotText { path } => write!(f, "{} is no text (UTF-8)", path.display()),
             Self::TooOpen { path, mode } => {
                 write!(f, "everybody can write to {} (mode {mode:04o})", path.display())
+            }
+            Self::Stranger { path, owner } => {
+                write!(f, "{} belongs to user {owner}, who is neither you nor root", path.display())
             }
             Self::Invalid { path, problems } => {
                 for (index, problem) in problems.iter().enumerate() {
