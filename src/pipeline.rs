@@ -241,8 +241,8 @@ pub struct NamedToken {
     http: Arc<Http>,
 }
 
-/// What a caller may choose of a request.
-#[derive(Clone, Debug, Default)]
+/// What a caller may choose of a request. `Debug` masks the person.
+#[derive(Clone, Default)]
 pub struct Overrides {
     /// The customer to act for.
     pub consumer_org: Option<String>,
@@ -250,6 +250,16 @@ pub struct Overrides {
     pub pid: Option<String>,
     /// Scopes instead of the configured ones; none: the configured ones.
     pub scopes: Vec<String>,
+}
+
+impl fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overrides")
+            .field("consumer_org", &self.consumer_org)
+            .field("pid", &self.pid.as_ref().map(|_| "***********"))
+            .field("scopes", &self.scopes)
+            .finish()
+    }
 }
 
 /// What can be called first with a token.
@@ -360,5 +370,17 @@ impl NamedToken {
         call: &Call,
     ) -> Result<u16, token::Error> {
         test.call(&self.http, token, call).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_masked_in_debug() {
+        let overrides = Overrides { pid: Some("01811210028".into()), ..Overrides::default() };
+        let shown = format!("{overrides:?}");
+        assert!(shown.contains("***********") && !shown.contains("0181"), "{shown}");
     }
 }

@@ -1,4 +1,4 @@
-use std::{io::Read, time::Duration};
+use std::{fmt, io::Read, time::Duration};
 
 use clap::Args;
 
@@ -10,8 +10,8 @@ use crate::{
     pipeline::{NamedToken, Overrides, Pipeline},
 };
 
-/// What `token`, `grant` and `probe` ask for alike.
-#[derive(Debug, Args)]
+/// What `token`, `grant` and `probe` ask for alike. `Debug` says nothing of the person.
+#[derive(Args)]
 pub(super) struct Ask {
     /// Name of a [tokens.NAME] table
     name: String,
@@ -27,6 +27,12 @@ pub(super) struct Ask {
     /// Seconds until giving up
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Ask {
