@@ -6,7 +6,7 @@
 mod error;
 mod signers;
 
-pub use self::{error::Error, signers::device};
+pub use self::{error::Error, signers::device, signers::signer};
 
 use std::{
     collections::{BTreeMap, HashMap},

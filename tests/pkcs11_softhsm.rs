@@ -210,6 +210,7 @@ fn a_key_born_in_the_device_cannot_leave_it_and_shows_itself_only_after_login() 
 
             let again = device.generate_key_pair(NewKeyPair::new("grant"), &call()).await.unwrap_err();
             assert!(again.to_string().contains("of this label is on the device already"), "{again}");
+            assert_eq!(again.remedy(), "Choose another label, or use the key that is there.");
             let id = pair.uri.id().map(<[u8]>::to_vec);
             let same_id = NewKeyPair { label: "new".into(), id, bits: 2048 };
             let again = device.generate_key_pair(same_id, &call()).await.unwrap_err();

@@ -29,7 +29,7 @@ impl Signers {
         let modules = Modules::new(clock.clone());
         let mut by_name: BTreeMap<String, Arc<dyn Signer>> = BTreeMap::new();
         for (name, signer) in &config.signers {
-            by_name.insert(name.clone(), make(signer, &modules, &clock)?);
+            by_name.insert(name.clone(), self::signer(signer, &modules, &clock)?);
         }
         Ok(Self { by_name, modules })
     }
@@ -49,7 +49,12 @@ impl Signers {
     }
 }
 
-fn make(
+/// The signer that `signer` describes, on the libraries that the caller shares among all of them. Touches neither file
+/// of a key nor device; certificates that complete the chain are read.
+///
+/// # Errors
+/// [`Error`] when the file of certificates cannot be used, or the key URI makes no sense.
+pub fn signer(
     signer: &config::Signer,
     modules: &Arc<Modules>,
     clock: &Arc<dyn Clock>,

@@ -134,6 +134,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A key pair was to be made under a name that a key on the device has already.
+    #[error("a key of this {attribute} is on the device already: {key}")]
+    Taken {
+        /// The key that has it.
+        key: String,
+        /// What they would have in common: label or id.
+        attribute: String,
+    },
     /// The algorithm is none that Maskinporten takes.
     #[error("Maskinporten accepts only RS256, RS384, RS512; this signer is set to {0}")]
     Algorithm(Algorithm),
@@ -227,6 +235,9 @@ impl Error {
                 "Add serial=, id= or object= to the URI until one candidate is left.".into()
             }
             Self::UnusableKey { .. } => "Use an RSA key of at least 2048 bits that may sign.".into(),
+            Self::Taken { attribute, .. } => {
+                format!("Choose another {attribute}, or use the key that is there.")
+            }
             Self::Algorithm(_) => "Set algorithm to RS256, or leave it out.".into(),
             Self::Pin { problem, .. } => pin_remedy(problem).into(),
             Self::Device { .. } => "Look at the device and its service, then try again.".into(),

@@ -100,10 +100,22 @@ impl Device {
         &self.uri
     }
 
+    /// All that the device's library shows, logged in to this device.
+    ///
+    /// # Errors
+    /// Those of [`Modules::describe`].
+    pub async fn describe(&self, call: &Call) -> Result<ModuleDescription, Error> {
+        match self.ask(call, Job::Describe { login: Some(self.uri.device()) }, None).await? {
+            Answer::Description(description) => Ok(*description),
+            other => Err(mismatched(&other)),
+        }
+    }
+
     /// Generates an RSA key pair inside the device: sensitive, not extractable, for signing only.
     ///
     /// # Errors
-    /// [`Error::UnusableKey`] when label or `CKA_ID` are taken; otherwise what the device says.
+    /// [`Error::Taken`] when a key has the label or the `CKA_ID` already, [`Error::UnusableKey`] when the pair cannot be
+    /// made as it should be; otherwise what the device says.
     pub async fn generate_key_pair(&self, pair: NewKeyPair, call: &Call) -> Result<KeyPair, Error> {
         match self.ask(call, Job::Generate { device: self.uri.device(), pair }, None).await? {
             Answer::Generated(pair) => Ok(*pair),

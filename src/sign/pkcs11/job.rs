@@ -203,6 +203,14 @@ pub struct DeviceDescription {
     pub pin_length: (u64, u64),
 }
 
+impl DeviceDescription {
+    /// Whether `uri` names this device, as far as label, serial number, manufacturer and model go.
+    #[must_use]
+    pub fn is_named_by(&self, uri: &Uri) -> bool {
+        uri.matches_device(&self.label, &self.serial, &self.manufacturer, &self.model)
+    }
+}
+
 /// What a device says about its user PIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -250,6 +258,14 @@ pub struct KeyDescription {
     pub always_authenticate: Option<bool>,
     /// Certificates with the same `CKA_ID`.
     pub certificates: Vec<CertificateDescription>,
+}
+
+impl KeyDescription {
+    /// Whether `uri` names this key, as far as label and id go.
+    #[must_use]
+    pub fn is_named_by(&self, uri: &Uri) -> bool {
+        hex::decode(&self.id).is_ok_and(|id| uri.matches_object(&self.label, &id))
+    }
 }
 
 /// A certificate on a device.

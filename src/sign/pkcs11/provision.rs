@@ -14,6 +14,7 @@ use der::{Encode, asn1::IntRef};
 use x509_parser::prelude::X509Certificate;
 
 use super::{
+    Uri,
     code::answered,
     job::{KeyPair, NewCertificate, NewKeyPair, StoredCertificate},
     key::{certified_key, public_key_of},
@@ -45,7 +46,7 @@ pub(super) fn generate(
         return Err(unusable("a key needs a label, so that people can tell it from others".into()));
     }
     let session = context.open_rw_session(connection.slot).map_err(|why| answered(&why))?;
-    refuse_taken(&session, pair, &id).map_err(|taken| taken.map_or_else(|error| error, unusable))?;
+    refuse_taken(&session, &device, pair, &id)?;
     let (public, private) = session
         .generate_key_pair(
             &Mechanism::RsaPkcsKeyPairGen,
@@ -145,16 +146,18 @@ fn private_template(pair: &NewKeyPair, id: &[u8]) -> Vec<Attribute> {
     ]
 }
 
-/// Two keys of one label or one `CKA_ID` cannot be told apart later. `Err(Ok(reason))` when it is taken.
-fn refuse_taken(session: &Session, pair: &NewKeyPair, id: &[u8]) -> Result<(), Result<String, Error>> {
+/// Two keys of one label or one `CKA_ID` cannot be told apart later.
+fn refuse_taken(session: &Session, device: &Uri, pair: &NewKeyPair, id: &[u8]) -> Result<(), Error> {
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-        for object in object::all(session, class).map_err(Err)? {
-            if object::label(session, object).map_err(Err)? == pair.label {
-                return Err(Ok("a key of this label is on the device already".into()));
-            }
-            if object::id(session, object).map_err(Err)? == id {
-                return Err(Ok("a key of this id is on the device already".into()));
-            }
+        for object in object::all(session, class)? {
+            let (its_label, its_id) = (object::label(session, object)?, object::id(session, object)?);
+            let attribute = match () {
+                () if its_label == pair.label => "label",
+                () if its_id == id => "id",
+                () => continue,
+            };
+            let key = device.with_object(&its_label, &its_id).to_string();
+            return Err(Error::Taken { key, attribute: attribute.into() });
         }
     }
     Ok(())

@@ -218,6 +218,23 @@ impl Uri {
         }
     }
 
+    /// The same object in the library at `path`, which is absolute.
+    #[must_use]
+    pub fn with_module_path(self, path: PathBuf) -> Self {
+        Self { module_path: Some(path), ..self }
+    }
+
+    /// The same object, found the way that `other` says: its library and where its PIN is.
+    #[must_use]
+    pub fn with_query_of(self, other: &Self) -> Self {
+        Self {
+            module_path: other.module_path.clone(),
+            module_name: other.module_name.clone(),
+            pin_source: other.pin_source.clone(),
+            ..self
+        }
+    }
+
     /// The device part from what a device says of itself; empty texts are left out.
     pub(super) fn of_device(token: &str, serial: &str) -> Self {
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -529,6 +546,15 @@ mod tests {
     fn a_uri_written_for_people_is_the_shortest_that_says_it() {
         let uri = Uri::of_device("Min nøkkel", "02A1").with_object("grant-2026", &[1, 0xfe]);
         assert_eq!(uri.to_string(), "pkcs11:token=Min%20n%C3%B8kkel;serial=02A1;object=grant-2026;id=%01%FE");
+    }
+
+    #[test]
+    fn a_uri_takes_over_where_another_one_looks() {
+        let given: Uri = "pkcs11:token=a;object=b?module-path=/m.so&pin-source=/p".parse().unwrap();
+        let found = Uri::of_device("a", "1").with_query_of(&given);
+        assert_eq!(found.to_string(), "pkcs11:token=a;serial=1?module-path=/m.so&pin-source=file:/p");
+        let elsewhere = found.with_module_path("/n.so".into());
+        assert_eq!(elsewhere.module_path(), Some(Path::new("/n.so")));
     }
 
     proptest! {
