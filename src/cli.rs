@@ -7,6 +7,7 @@ mod config;
 mod decode;
 mod failure;
 mod grant;
+mod keys;
 mod logging;
 mod probe;
 mod table;
@@ -26,7 +27,7 @@ use tracing::level_filters::LevelFilter;
 use self::failure::Failure;
 use crate::{
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{self as configuration, Config},
     pipeline::Pipeline,
 };
 
@@ -52,6 +53,8 @@ enum Command {
     Grant(grant::Command),
     /// Get a token and make a first harmless call, step by step
     Probe(probe::Command),
+    /// Show and prepare the keys on a device
+    Keys(keys::Command),
     /// Check and show the configuration
     Config(config::Command),
     /// Print completions for a shell
@@ -96,6 +99,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Token(command) => token::run(command, context, out).await,
         Command::Grant(command) => grant::run(command, context, out).await,
         Command::Probe(command) => probe::run(command, context, out).await,
+        Command::Keys(command) => keys::run(command, context, out).await,
         Command::Config(command) => config::run(command, context, out),
         Command::Completions(command) => command.run(&mut Cli::command(), out),
         Command::Man(command) => command.run(Cli::command(), out),
@@ -114,12 +118,20 @@ impl Context {
     }
 
     /// The configuration, with its warnings said.
-    fn configuration(&self) -> Result<Config, Failure> {
+    fn configuration(&self) -> Result<Config, configuration::Error> {
         let config = Config::find(self.config.as_deref())?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         Ok(config)
+    }
+
+    /// The same, and `None` when there is none at all: for commands that can do without.
+    fn configuration_if_any(&self) -> Result<Option<Config>, configuration::Error> {
+        match self.configuration() {
+            Err(configuration::Error::Absent { .. }) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// Everything that the configuration names, wired and untouched.

@@ -5,7 +5,7 @@ use crate::{
     grant::InvalidRequest,
     pipeline,
     sign::{self, Fault},
-    token,
+    state, token,
 };
 
 /// How a command ends when it does not succeed (`0`). The numbers are the interface's; scripts rely on them.
@@ -79,6 +79,12 @@ impl From<pipeline::Error> for Failure {
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
+        Self::needs_person(error.to_string(), error.remedy())
+    }
+}
+
+impl From<state::Error> for Failure {
+    fn from(error: state::Error) -> Self {
         Self::needs_person(error.to_string(), error.remedy())
     }
 }

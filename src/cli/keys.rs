@@ -1,0 +1,104 @@
+//! `segl keys`: what is on a device, and how a key gets there, is certified and registered.
+
+mod csr;
+mod generate;
+mod import;
+mod jwk;
+mod list;
+mod listing;
+mod target;
+mod verdict;
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+
+use super::{Context, failure::Failure};
+use crate::{
+    call::Call,
+    sign::{
+        self, PinProblem,
+        pkcs11::{Modules, Uri},
+    },
+};
+
+/// A card may take minutes for a long key, and a person types the PIN meanwhile.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a library may take to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Command {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: list::Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List devices, keys and certificates, with the line to paste (what `segl keys` alone does)
+    List(list::Command),
+    /// Make a key pair inside a device, called what the URI's object says; its private half never leaves it
+    Generate(generate::Command),
+    /// Write a certificate request (PKCS#10), signed by the key
+    Csr(csr::Command),
+    /// Store a certificate and its issuers beside their key
+    Import(import::Command),
+    /// Print the public key as a JWK, to register it at Samarbeidsportalen
+    Jwk(jwk::Command),
+}
+
+pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+    let work = Work {
+        context,
+        modules: Modules::new(context.clock.clone()),
+        call: Call::within(context.clock(), PATIENCE),
+    };
+    let outcome = match command.action {
+        None => list::run(command.list, &work, out).await,
+        Some(Action::List(command)) => list::run(command, &work, out).await,
+        Some(Action::Generate(command)) => generate::run(command, &work, out).await,
+        Some(Action::Csr(command)) => csr::run(command, &work, out).await,
+        Some(Action::Import(command)) => import::run(command, &work, out).await,
+        Some(Action::Jwk(command)) => jwk::run(command, &work, out).await,
+    };
+    if let Err(error) = work.modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {
+        tracing::warn!(%error, "a device's library did not end in time");
+    }
+    outcome
+}
+
+/// What each of the commands works with.
+struct Work<'a> {
+    context: &'a Context,
+    modules: Arc<Modules>,
+    call: Call,
+}
+
+/// A device's error, with the remedy of a person at the command line.
+fn refused(error: sign::Error) -> Failure {
+    match &error {
+        sign::Error::Pin { problem: PinProblem::Missing, .. } => Failure::needs_person(
+            error.to_string(),
+            "Say where it is found: --pin file:PATH, credential:NAME, exec:COMMAND, prompt or env:NAME.",
+        ),
+        _ => error.into(),
+    }
+}
+
+/// For people who watch: on standard error, since standard output is the result's.
+fn say(line: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", line.as_ref());
+}
+
+/// `uri` as a word that can be pasted into a shell.
+fn quoted(uri: &Uri) -> String {
+    format!("'{uri}'")
+}

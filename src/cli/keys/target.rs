@@ -1,0 +1,152 @@
+use std::{
+    convert::Infallible,
+    io::{self, IsTerminal},
+    sync::Arc,
+};
+
+use clap::Args;
+
+use super::Work;
+use crate::{
+    cli::failure::Failure,
+    config::{self, Key},
+    jose::Algorithm,
+    pipeline,
+    secret::{Malformed, Source, Sources},
+    sign::{
+        Signer,
+        pkcs11::{Device, Uri},
+    },
+};
+
+/// A key or a device, and where its PIN is found.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// PKCS#11 URI, as `segl keys` prints it, or the name of a [signers.NAME] table
+    #[arg(value_name = "URI|NAME")]
+    key: String,
+    #[command(flatten)]
+    pin: PinOption,
+}
+
+/// `--pin`
+#[derive(Debug, Args)]
+pub(super) struct PinOption {
+    /// Where the PIN is found: file:PATH, credential:NAME, exec:COMMAND, prompt, env:NAME
+    /// [default: the URI's pin-source or the signer's pin; else prompt]
+    #[arg(long = "pin", value_name = "SOURCE", value_parser = pin_source)]
+    source: Option<PinSource>,
+}
+
+/// What was given with `--pin`. A PIN itself, given by mistake, is forgotten here: the parser's own message would
+/// repeat it.
+#[derive(Clone, Debug)]
+struct PinSource(Result<Source, Malformed>);
+
+fn pin_source(text: &str) -> Result<PinSource, Infallible> {
+    Ok(PinSource(text.parse()))
+}
+
+impl Target {
+    /// As a signer, configured or made up for the URI.
+    pub(super) fn resolve(&self, work: &Work<'_>) -> Result<config::Signer, Failure> {
+        let pin = self.pin.sources()?;
+        let named = named(&self.key, work)?;
+        let usual = || match &named.key {
+            Key::Pkcs11(uri) => usual_pin(uri),
+            Key::File(_) | Key::Jwk(_) => person().map(|person| Sources::new(vec![person])),
+        };
+        let pin = pin.or_else(|| named.pin.clone()).or_else(usual);
+        Ok(config::Signer { pin, ..named })
+    }
+
+    /// As a signer that can sign.
+    pub(super) fn signer(&self, work: &Work<'_>) -> Result<Arc<dyn Signer>, Failure> {
+        // The certificates of its chain may be what is being asked for right now.
+        let described = config::Signer { chain: None, ..self.resolve(work)? };
+        Ok(pipeline::signer(&described, &work.modules, &work.context.clock)?)
+    }
+
+    /// As a device; `purpose` says in an error what a key file cannot do.
+    pub(super) fn device(&self, work: &Work<'_>, purpose: &str) -> Result<Device, Failure> {
+        let signer = self.resolve(work)?;
+        let uri = uri_of(&signer, purpose)?.clone();
+        Ok(pipeline::device(&work.modules, uri, signer.profile, signer.pin))
+    }
+}
+
+impl PinOption {
+    /// The place that was given, if one was.
+    pub(super) fn sources(&self) -> Result<Option<Sources>, Failure> {
+        let Some(PinSource(source)) = &self.source else { return Ok(None) };
+        let source = source.clone().map_err(|malformed| {
+            Failure::needs_person(
+                format!("--pin: {malformed}"),
+                "Put the PIN into a file with mode 0600 and give --pin file:PATH; a PIN that stood on a command \
+                 line is known to others: change it.",
+            )
+        })?;
+        let sources = Sources::new(vec![source]);
+        for warning in sources.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(Some(sources))
+    }
+}
+
+/// The signer that `key` names or, for a URI, one made up for it, without a PIN.
+pub(super) fn named(key: &str, work: &Work<'_>) -> Result<config::Signer, Failure> {
+    if key.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
+        return Ok(config::Signer {
+            name: key.to_owned(),
+            key: Key::Pkcs11(Box::new(key.parse::<Uri>()?)),
+            profile: None,
+            pin: None,
+            chain: None,
+            algorithm: Algorithm::RS256,
+        });
+    }
+    let mut config = match work.context.configuration_if_any()? {
+        Some(config) => config,
+        None => {
+            return Err(Failure::needs_person(
+                format!(
+                    "{key:?} is no PKCS#11 URI, and there is no configuration that could name a signer so"
+                ),
+                "Write pkcs11:token=LABEL;object=LABEL; `segl keys` shows what there is.",
+            ));
+        }
+    };
+    match config.signers.remove(key) {
+        Some(signer) => Ok(signer),
+        None => Err(pipeline::Error::Unknown {
+            what: "signer",
+            name: key.to_owned(),
+            known: config.signers.into_keys().collect(),
+        }
+        .into()),
+    }
+}
+
+/// The URI of a signer in a device.
+pub(super) fn uri_of<'a>(signer: &'a config::Signer, purpose: &str) -> Result<&'a Uri, Failure> {
+    match &signer.key {
+        Key::Pkcs11(uri) => Ok(uri),
+        Key::File(_) | Key::Jwk(_) => Err(Failure::needs_person(
+            format!("the key of {} is no key in a device, so {purpose}", signer.name),
+            "Give a PKCS#11 URI, or the name of a signer whose key is one.",
+        )),
+    }
+}
+
+/// Where the PIN comes from when nobody says it: from where the URI says, else from the person at the terminal.
+pub(super) fn usual_pin(uri: &Uri) -> Option<Sources> {
+    let of_uri = uri.pin_source().map(|path| Source::File(path.to_owned()));
+    of_uri.or_else(person).map(|source| Sources::new(vec![source]))
+}
+
+/// The person at the terminal, if there is one. Without, a prompt would wait for ever on whatever terminal the program
+/// was started from.
+fn person() -> Option<Source> {
+    io::stdin().is_terminal().then_some(Source::Prompt)
+}
