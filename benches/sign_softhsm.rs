@@ -7,7 +7,14 @@
 //! measures raw and all the others once; the ratios are taken within a round and their median is shown, since the
 //! machine's own speed changes from second to second.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::type_complexity,
+    reason = "a benchmark"
+)]
 #![allow(clippy::print_stdout, reason = "its result")]
 
 use std::{

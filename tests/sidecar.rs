@@ -3,6 +3,8 @@
 #![cfg(all(feature = "cli", feature = "sandbox"))]
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
 )]
