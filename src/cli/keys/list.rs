@@ -202,3 +202,14 @@ fn line(text: &mut String, name: &str, value: &str) -> std::fmt::Result {
 fn plain(text: &str) -> String {
     text.chars().map(|sign| if sign.is_control() { '\u{fffd}' } else { sign }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_cannot_steer_the_terminal_with_its_label() {
+        assert_eq!(plain("ci\u{1b}[2J\nyes"), "ci\u{fffd}[2J\u{fffd}yes");
+        assert_eq!(plain("Min nøkkel"), "Min nøkkel");
+    }
+}

@@ -150,3 +150,17 @@ pub(super) fn usual_pin(uri: &Uri) -> Option<Sources> {
 fn person() -> Option<Source> {
     io::stdin().is_terminal().then_some(Source::Prompt)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_place_of_a_pin_is_forgotten_at_once() {
+        let Ok(source) = pin_source("98765");
+        assert!(!format!("{source:?}").contains("98765"));
+        let option = PinOption { source: Some(source) };
+        let failure = option.sources().unwrap_err();
+        assert!(!format!("{option:?} {failure:?} {failure}").contains("98765"));
+    }
+}

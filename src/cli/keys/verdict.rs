@@ -75,7 +75,9 @@ fn obstacle(key: &KeyDescription, open: bool) -> Option<String> {
         _ if key.key_type != "RSA" => {
             return Some(format!("it is an {} key; Maskinporten takes RSA", key.key_type));
         }
-        Some(bits) if bits < 2048 => return Some(format!("{bits} bits are too short; it takes 2048 bits")),
+        Some(bits) if bits < 2048 => {
+            return Some(format!("{bits} bits are too few; Maskinporten takes 2048 or more"));
+        }
         _ => {}
     }
     if !key.private && open {
@@ -140,4 +142,102 @@ fn formatted(at: SystemTime) -> Option<String> {
     };
     let day = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
     day.format(format_description!("[year]-[month]-[day]")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{DnType, KeyUsagePurpose};
+
+    use super::*;
+    use crate::certificate::sample::{Authority, Pair, days, parameters, today};
+
+    /// The shared pair on a device, to be seen whole.
+    fn key() -> KeyDescription {
+        KeyDescription {
+            uri: "pkcs11:token=a;object=b".parse().unwrap(),
+            label: "b".into(),
+            id: "01".into(),
+            key_type: "RSA".into(),
+            bits: Some(2048),
+            spki: Some(Pair::shared()[0].public_key().to_spki().unwrap()),
+            private: true,
+            public: true,
+            signs: Some(true),
+            sensitive: Some(true),
+            extractable: Some(false),
+            always_authenticate: Some(false),
+            certificates: Vec::new(),
+        }
+    }
+
+    fn said(key: &KeyDescription, open: bool, certificates: &[Certificate], now: SystemTime) -> String {
+        Verdict::on(key, open, certificates, now).to_string()
+    }
+
+    #[test]
+    fn what_keeps_a_key_from_signing_comes_before_its_certificates() {
+        for (key, expected) in [
+            (KeyDescription { key_type: "EC".into(), bits: None, ..key() }, "no: it is an EC key; "),
+            (KeyDescription { bits: Some(1024), ..key() }, "no: 1024 bits are too few; "),
+            (KeyDescription { private: false, ..key() }, "no: its private half is not on the device"),
+            (KeyDescription { signs: Some(false), ..key() }, "no: the device does not let it sign"),
+            (KeyDescription { always_authenticate: Some(true), ..key() }, "no: the device wants its PIN"),
+            (KeyDescription { spki: None, bits: None, ..key() }, "no: the device shows no public half"),
+        ] {
+            let said = said(&key, true, &[], today());
+            assert!(said.starts_with(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn before_a_login_a_hidden_private_half_is_no_obstacle_but_is_said() {
+        let hidden = KeyDescription { private: false, signs: None, ..key() };
+        assert_eq!(
+            said(&hidden, false, &[], today()),
+            "with kid: it has no certificate; its private half is hidden until login"
+        );
+    }
+
+    #[test]
+    fn a_certificate_counts_on_the_days_of_its_validity_and_with_its_issuer() {
+        let root = Authority::root("Rot");
+        let issuing = root.below("Utsteder");
+        let mut params = parameters("Virksomhet");
+        params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 97]), "NTRNO-991825827");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.not_after = days(400).into();
+        let leaf = issuing.issue(&params, Pair::shared()[0]);
+        let both = [leaf.clone(), issuing.certificate.clone()];
+        for (at, certificates, expected) in [
+            (0, &both[..], "yes"),
+            (0, &both[..1], "yes; its issuer is not on the device: CN=Utsteder"),
+            (0, &both[1..], "with kid: it has no certificate"),
+            (-9, &both[..], "with kid: its certificate is not valid before 2026-11-20"),
+            (401, &both[..], "with kid: its certificate expired on 2027-12-26"),
+            (390, &both[..], "with kid: the certificate of CN=Utsteder expired on 2027-11-21 00:00 UTC"),
+        ] {
+            assert_eq!(said(&key(), true, certificates, days(at)), expected);
+        }
+    }
+
+    #[test]
+    fn a_number_with_a_wrong_digit_is_named() {
+        let mut params = parameters("Virksomhet");
+        params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 97]), "NTRNO-991825828");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let leaf = Authority::root("Rot").issue(&params, Pair::shared()[0]);
+        let said = said(&key(), true, &[leaf], today());
+        assert!(said.starts_with("with kid: ") && said.contains("991825828"), "{said}");
+    }
+
+    #[test]
+    fn days_at_the_ends_of_time_do_not_panic() {
+        let far = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(1 << 62));
+        for at in
+            [far, SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 62))].into_iter().flatten()
+        {
+            assert_eq!(day(at), "");
+        }
+        assert_eq!(day(today()), "2026-11-21");
+    }
 }

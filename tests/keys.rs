@@ -1,0 +1,516 @@
+//! `segl keys` through the real program and the real SoftHSM2: every call is a process of its own, as it is for people.
+
+#![cfg(all(feature = "cli", feature = "sandbox"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+)]
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use segl::{
+    certificate::Certificate,
+    jose::RsaPublicKey,
+    sandbox::{Issued, Profile, TestCa},
+    sign::pkcs11::Uri,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+
+const PIN: &str = "4711-0815";
+const WRONG_PIN: &str = "0815-4711";
+const SO_PIN: &str = "so-4711-0815";
+const ORGNO: &str = "312700018";
+const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so";
+
+/// A directory with a SoftHSM2 of its own, the PIN in `pin` and a wrong one in `wrong-pin`.
+struct Desk(TempDir);
+
+/// What one call of the program said.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Desk {
+    /// Without a device that is set up.
+    fn empty() -> Self {
+        assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2");
+        let desk = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(desk.path("tokens")).unwrap();
+        let tokens = desk.path("tokens");
+        let configuration =
+            format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
+        fs::write(desk.path("softhsm2.conf"), configuration + "log.level = ERROR\n").unwrap();
+        desk.secret("pin", PIN);
+        desk.secret("wrong-pin", WRONG_PIN);
+        desk
+    }
+
+    /// With a device called `ci`.
+    fn new() -> Self {
+        let desk = Self::empty();
+        desk.device("ci");
+        desk
+    }
+
+    fn device(&self, label: &str) {
+        self.softhsm(&["--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", PIN]);
+    }
+
+    fn softhsm(&self, arguments: &[&str]) {
+        let made = Command::new("softhsm2-util")
+            .args(arguments)
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn secret(&self, name: &str, text: impl AsRef<[u8]>) {
+        self.write(name, text);
+        fs::set_permissions(self.path(name), Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// `segl keys ARGUMENTS`.
+    fn keys(&self, arguments: &[&str]) -> Said {
+        let output = Command::new(env!("CARGO_BIN_EXE_segl"))
+            .arg("keys")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_remove("SEGL_CONFIG")
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .env("PKCS11SPY", LIBRARY)
+            .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = Said {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        };
+        for pin in [PIN, WRONG_PIN] {
+            assert!(!said.out.contains(pin) && !said.err.contains(pin), "a PIN was printed: {said:?}");
+        }
+        said
+    }
+
+    /// The same with the right PIN, and it must succeed.
+    fn done(&self, arguments: &[&str]) -> Said {
+        let said = self.keys(&[arguments, &["--pin", "file:pin"]].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        said
+    }
+
+    /// A new key of 2048 bits on `ci`: the URI that was printed.
+    fn generate(&self, label: &str) -> String {
+        let made = self.done(&["generate", &format!("pkcs11:token=ci;object={label}"), "--bits", "2048"]);
+        made.out.trim().to_owned()
+    }
+
+    /// The request of a key, DER.
+    fn csr(&self, uri: &str) -> Vec<u8> {
+        let asked =
+            self.done(&["csr", uri, "--organisation", "Fiktiv Sjøfart AS", "--organisation-number", ORGNO]);
+        pem::parse(asked.out).unwrap().into_contents()
+    }
+
+    /// A certificate of this kind for a key, its file written as `name`.
+    fn certify(&self, uri: &str, profile: Profile, name: &str) -> Issued {
+        let issued = ca().issue_for(&public_key(&self.csr(uri)), ORGNO, profile).unwrap();
+        self.write(name, issued.chain_pem());
+        issued
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.done(&[&["--output", "json"], arguments].concat()).out).unwrap()
+    }
+}
+
+impl Said {
+    /// It failed because a person must act, with a sentence on what happened and one on what to do.
+    #[track_caller]
+    fn assert_needs_person(&self, what: &str, remedy: &str) {
+        assert_eq!(self.code, 2, "{self:?}");
+        assert!(self.out.is_empty(), "{self:?}");
+        let (first, second) = self.err.trim_end().rsplit_once('\n').unwrap();
+        assert!(first.contains(what) && second.contains(remedy), "{self:?}");
+    }
+}
+
+/// The one authority of these tests: its keys take a while.
+fn ca() -> &'static TestCa {
+    static CA: OnceLock<TestCa> = OnceLock::new();
+    CA.get_or_init(|| TestCa::ephemeral().unwrap())
+}
+
+/// The SubjectPublicKeyInfo in a request.
+fn public_key(csr: &[u8]) -> Vec<u8> {
+    let (_, request) = X509CertificationRequest::from_der(csr).unwrap();
+    request.certification_request_info.subject_pki.raw.to_vec()
+}
+
+/// The keys of the only device that is set up.
+fn listed(listing: &Value) -> &Vec<Value> {
+    let devices = listing["devices"].as_array().unwrap();
+    let [device] = devices.iter().filter(|it| it["device"]["initialized"] == true).collect::<Vec<_>>()[..]
+    else {
+        panic!("{listing}");
+    };
+    device["keys"].as_array().unwrap()
+}
+
+#[test]
+fn a_key_is_born_certified_and_registered_without_leaving_its_device() {
+    let desk = Desk::new();
+    let born = desk.done(&["generate", "pkcs11:token=ci;object=grant"]);
+    let uri = born.out.trim();
+    let parsed: Uri = uri.parse().unwrap();
+    assert!(parsed.serial().is_some() && parsed.object() == Some("grant") && parsed.id().is_some(), "{uri}");
+
+    let shown = desk.keys(&[]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    assert!(shown.out.contains(&format!("\n  {uri}\n")), "{shown:?}");
+    assert!(shown.out.contains("its private half is hidden until login"), "{shown:?}");
+    assert!(shown.err.contains("may be hidden on ci until login: add --login"), "{shown:?}");
+
+    let shown = desk.done(&["list", "--login"]);
+    assert!(shown.out.contains("key           RSA-3072\n"), "{shown:?}");
+    assert!(shown.out.contains("Maskinporten  with kid: it has no certificate\n"), "{shown:?}");
+    assert!(!shown.err.contains("hidden"), "{shown:?}");
+
+    let der = desk.csr(uri);
+    let (_, request) = X509CertificationRequest::from_der(&der).unwrap();
+    request.verify_signature().unwrap();
+    let subject = request.certification_request_info.subject.to_string();
+    assert!(
+        subject.contains("Fiktiv Sjøfart AS") && subject.contains(&format!("NTRNO-{ORGNO}")),
+        "{subject}"
+    );
+
+    let issued = ca().issue_from_csr(&der, ORGNO).unwrap();
+    desk.write("chain.pem", issued.chain_pem());
+    let stored = desk.done(&["import", uri, "chain.pem"]);
+    let lines: Vec<_> = stored.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{stored:?}");
+    assert!(
+        lines[0].starts_with(&format!("stored     Fiktiv Sjøfart AS ({ORGNO}), for authentication, until "))
+    );
+    assert!(lines[1].starts_with("stored     Segl Sandbox Test CA, for issuing certificates, until "));
+    let again = desk.done(&["import", uri, "chain.pem"]);
+    assert_eq!(again.out.matches("was there").count(), 2, "{again:?}");
+
+    let shown = desk.done(&["--login"]);
+    assert!(shown.out.contains(&format!("certificate   Fiktiv Sjøfart AS ({ORGNO}), for auth")), "{shown:?}");
+    assert!(shown.out.contains("Maskinporten  yes\n"), "{shown:?}");
+    assert!(shown.out.contains("certificate   Segl Sandbox Test CA, "), "{shown:?}");
+    // Seen without a login, too.
+    assert!(desk.keys(&[]).out.contains("Maskinporten  yes; its private half is hidden until login\n"));
+
+    let jwk: Value = serde_json::from_str(&desk.done(&["jwk", uri]).out).unwrap();
+    let [jwk] = jwk.as_array().unwrap().as_slice() else { panic!("{jwk}") };
+    let mut members: Vec<_> = jwk.as_object().unwrap().keys().map(String::as_str).collect();
+    members.sort_unstable();
+    assert_eq!(members, ["alg", "e", "kid", "kty", "n", "use"]);
+    let thumbprint = RsaPublicKey::from_spki(&public_key(&der)).unwrap().thumbprint();
+    assert_eq!(jwk["kid"], thumbprint);
+    assert!(born.err.contains(&thumbprint), "{born:?}");
+}
+
+#[test]
+fn json_has_schema_1_and_says_what_is_inside_each_certificate() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    let issued = desk.certify(&uri, Profile::Seid2, "chain.pem");
+    desk.done(&["import", &uri, "chain.pem"]);
+    let listing = desk.json(&["--login"]);
+    assert_eq!(listing["schema"], 1);
+    assert!(listing["module"].as_str().unwrap().ends_with("libsofthsm2.so"));
+    let [key] = listed(&listing).as_slice() else { panic!("{listing}") };
+    assert_eq!((&key["uri"], &key["type"], &key["bits"]), (&uri.into(), &"RSA".into(), &2048.into()));
+    assert_eq!((&key["private"], &key["extractable"]), (&true.into(), &false.into()));
+    assert_eq!(key["maskinporten"], serde_json::json!({ "answer": "yes", "why": null }));
+    let content = &key["certificates"][0]["content"];
+    let leaf = Certificate::from_der(&issued.leaf).unwrap();
+    assert_eq!(content["organisation_number"], ORGNO);
+    assert_eq!(content["fingerprint"], leaf.fingerprint());
+    assert_eq!(content["purpose"], "for authentication");
+}
+
+#[test]
+fn a_certificate_that_will_not_do_is_named_with_the_reason() {
+    let desk = Desk::new();
+    for (label, profile, expected) in [
+        ("encryption", Profile::Encryption, "with kid: its certificate is for encryption\n"),
+        ("expired", Profile::Expired, "with kid: its certificate expired on 2"),
+        ("foreign", Profile::Foreign, "yes; as an eSeal only: the certificate names no Norwegian"),
+    ] {
+        let uri = desk.generate(label);
+        desk.certify(&uri, profile, "chain.pem");
+        desk.done(&["import", &uri, "chain.pem"]);
+        let shown = desk.done(&["list", &uri, "--login"]);
+        assert!(shown.out.contains(&format!("Maskinporten  {expected}")), "{shown:?}");
+        // Only the key that was named.
+        assert_eq!(shown.out.matches("Maskinporten").count(), 1, "{shown:?}");
+    }
+}
+
+#[test]
+fn a_key_that_maskinporten_does_not_take_says_why() {
+    let desk = Desk::new();
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    desk.secret("ec.pem", key.serialize_pem());
+    let path = desk.path("ec.pem");
+    desk.softhsm(&[
+        "--import",
+        path.to_str().unwrap(),
+        "--token",
+        "ci",
+        "--label",
+        "ec",
+        "--id",
+        "0e",
+        "--pin",
+        PIN,
+    ]);
+    let shown = desk.done(&["--login"]);
+    assert!(shown.out.contains("Maskinporten  no: it is an EC key; Maskinporten takes RSA\n"), "{shown:?}");
+    let refused = desk.keys(&["jwk", "pkcs11:token=ci;object=ec", "--pin", "file:pin"]);
+    refused.assert_needs_person("its type is EC", "Use an RSA key");
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_and_never_printed() {
+    let desk = Desk::new();
+    desk.generate("grant");
+    assert!(Path::new(SPY).exists(), "pkcs11-spy is missing: apt-get install opensc-pkcs11");
+    let uri = format!("pkcs11:token=ci;object=grant?module-path={SPY}");
+    for command in [
+        &["list", &uri, "--login"][..],
+        &["generate", &uri],
+        &["csr", &uri, "--organisation", "A", "--organisation-number", ORGNO],
+        &["jwk", &uri],
+    ] {
+        let _ = fs::remove_file(desk.path("spy.log"));
+        let refused = desk.keys(&[command, &["--pin", "file:wrong-pin"]].concat());
+        refused
+            .assert_needs_person("refused the PIN (CKR_PIN_INCORRECT); it was tried once", "Correct the PIN");
+        let log = fs::read_to_string(desk.path("spy.log")).unwrap();
+        assert_eq!(log.matches(": C_Login\n").count(), 1, "{command:?}");
+        assert_eq!(log.matches(": C_Finalize\n").count(), 1, "{command:?}: the library was not ended");
+    }
+}
+
+#[test]
+fn a_pin_that_stands_on_the_command_line_by_mistake_is_not_repeated() {
+    let desk = Desk::new();
+    for command in [&["--login"][..], &["jwk", "pkcs11:token=ci"]] {
+        let refused = desk.keys(&[command, &["--pin", PIN]].concat());
+        refused.assert_needs_person("a secret is not written here", "--pin file:PATH");
+    }
+    let refused = desk.keys(&["jwk", &format!("pkcs11:token=ci?pin-value={PIN}")]);
+    refused.assert_needs_person("a PIN in a URI", "`segl keys`");
+}
+
+#[test]
+fn without_a_pin_and_without_a_person_the_error_says_how_to_give_one() {
+    let desk = Desk::new();
+    let refused = desk.keys(&["jwk", "pkcs11:token=ci"]);
+    refused.assert_needs_person("needs a PIN", "--pin file:PATH, credential:NAME");
+}
+
+#[test]
+fn the_pin_is_found_where_the_uri_says() {
+    let desk = Desk::new();
+    let given = format!("pkcs11:token=ci;object=grant?pin-source=file:{}", desk.path("pin").display());
+    let made = desk.keys(&["generate", &given, "--bits", "2048"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    // The line to paste finds it there, too.
+    let uri = made.out.trim();
+    assert_eq!(desk.keys(&["jwk", uri]).code, 0);
+    assert_eq!(desk.keys(&["list", uri, "--login"]).code, 0);
+}
+
+#[test]
+fn a_label_or_an_id_that_is_taken_is_not_given_again() {
+    let desk = Desk::new();
+    let first = desk.done(&["generate", "pkcs11:token=ci;object=grant", "--bits", "2048", "--id", "0a0b"]);
+    assert!(first.out.ends_with(";object=grant;id=%0A%0B\n"), "{first:?}");
+    for (arguments, what) in [
+        (&["pkcs11:token=ci;object=grant"][..], "label"),
+        (&["pkcs11:token=ci;object=other", "--id", "0A0B"], "id"),
+        (&["pkcs11:token=ci;object=other;id=%0a%0b"], "id"),
+    ] {
+        let refused = desk.keys(&[&["generate", "--pin", "file:pin"], arguments].concat());
+        let expected = format!("a key of this {what} is on the device already: {}", first.out.trim());
+        refused.assert_needs_person(&expected, &format!("Choose another {what}"));
+    }
+    assert_eq!(listed(&desk.json(&["--login"])).len(), 1);
+}
+
+#[test]
+fn a_new_key_needs_a_name_and_only_one_id() {
+    let desk = Desk::new();
+    let nameless = desk.keys(&["generate", "pkcs11:token=ci", "--pin", "file:pin"]);
+    nameless.assert_needs_person("does not say what the new key is to be called", ";object=LABEL");
+    let two = desk.keys(&["generate", "pkcs11:token=ci;object=a;id=%01", "--id", "02", "--pin", "file:pin"]);
+    two.assert_needs_person("name two ids", "Leave one of them out");
+}
+
+#[test]
+fn a_request_is_written_to_a_new_file_and_never_over_an_old_one() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    let ask = ["csr", &uri, "--organisation", "A AS", "--organisation-number", ORGNO, "--out", "grant.csr"];
+    let written = desk.done(&ask);
+    assert!(written.out.is_empty() && written.err.contains("written: grant.csr"), "{written:?}");
+    let first = fs::read(desk.path("grant.csr")).unwrap();
+    assert!(first.starts_with(b"-----BEGIN CERTIFICATE REQUEST-----\n"));
+    // No PIN is asked for before that is said.
+    desk.keys(&ask).assert_needs_person("grant.csr exists already", "Choose another name");
+    assert_eq!(fs::read(desk.path("grant.csr")).unwrap(), first);
+}
+
+#[test]
+fn a_certificate_of_no_key_on_the_device_is_not_stored() {
+    let desk = Desk::new();
+    let (grant, other) = (desk.generate("grant"), desk.generate("other"));
+    desk.certify(&other, Profile::Seid2, "other.pem");
+    let refused = desk.keys(&["import", &grant, "other.pem", "--pin", "file:pin"]);
+    refused.assert_needs_person("none of these certificates is for the key named (\"grant\")", "--login");
+    assert_eq!(listed(&desk.json(&["--login"]))[0]["certificates"], serde_json::json!([]));
+    // The device alone names all its keys.
+    desk.done(&["import", "pkcs11:token=ci", "other.pem"]);
+}
+
+#[test]
+fn of_a_set_of_certificates_only_those_of_keys_here_and_their_issuers_are_stored() {
+    let desk = Desk::new();
+    let (grant, other) = (desk.generate("grant"), desk.generate("other"));
+    let own = desk.certify(&grant, Profile::Seid2, "own.pem");
+    let stranger = desk.certify(&other, Profile::Encryption, "stranger.pem");
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    desk.write("set.pem", stranger.leaf_pem() + &own.chain_pem() + &key.serialize_pem());
+    let stored = desk.done(&["import", &grant, "set.pem"]);
+    assert_eq!(stored.out.lines().count(), 2, "{stored:?}");
+    assert!(stored.err.contains("passed over: SEGL SANDBOX TEST (312700018), for encryption"), "{stored:?}");
+    assert!(stored.err.contains("set.pem holds a private key, too; it was not imported"), "{stored:?}");
+}
+
+#[test]
+fn files_that_hold_no_certificates_are_told_apart() {
+    let desk = Desk::new();
+    let import = |name: &str| desk.keys(&["import", "pkcs11:token=ci", name, "--pin", "file:pin"]);
+    // A PFX in DER, and one in BER without a length (RFC 7292 section 4).
+    for pfx in [&[0x30, 0x82, 0x09, 0x11, 2, 1, 3, 0x30, 0x82][..], &[0x30, 0x80, 2, 1, 3, 0x30, 0x80]] {
+        desk.write("key.p12", pfx);
+        import("key.p12").assert_needs_person("the private key in it is not imported", "-nokeys");
+    }
+    desk.write("empty.pem", "nothing at all\n");
+    import("empty.pem").assert_needs_person("empty.pem: no certificate was found", "BEGIN CERTIFICATE");
+    desk.write("bad.der", [0x30, 0x82, 0xff]);
+    import("bad.der").assert_needs_person("bad.der: the certificate cannot be read", "as PEM");
+    import("absent.pem").assert_needs_person("absent.pem cannot be read", "Name a file");
+    desk.write("large.pem", vec![b' '; (1 << 20) + 1]);
+    import("large.pem").assert_needs_person("it is larger than 1 MiB", "Name a file");
+}
+
+#[test]
+fn a_signer_of_the_configuration_brings_its_key_and_its_pin() {
+    let desk = Desk::new();
+    desk.write(
+        "segl.toml",
+        "schema = 1\n[signers.hsm]\nkey = \"pkcs11:token=ci;object=grant\"\npin = \"file:pin\"\n",
+    );
+    let made = desk.keys(&["generate", "hsm", "--bits", "2048"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let jwk = desk.keys(&["jwk", "hsm", "--set", "--kid", "312700018-2026-11"]);
+    let jwk: Value = serde_json::from_str(&jwk.out).unwrap();
+    assert_eq!(jwk["keys"][0]["kid"], "312700018-2026-11");
+    for login in [&["list", "hsm", "--login"][..], &["--login"]] {
+        let shown = desk.keys(login);
+        assert!(shown.code == 0 && shown.out.contains("with kid: it has no certificate\n"), "{shown:?}");
+    }
+    desk.keys(&["jwk", "hms"]).assert_needs_person("there is no signer called \"hms\"", "Name one of these");
+}
+
+#[test]
+fn a_key_file_has_a_request_and_a_jwk_but_no_device() {
+    let desk = Desk::new();
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    desk.secret("key.pem", key.serialize_pem());
+    // The chain is not there yet: it is what the request is for.
+    desk.write("segl.toml", "schema = 1\n[signers.file]\nkey = \"file:key.pem\"\nchain = \"chain.pem\"\n");
+    let jwk = desk.keys(&["jwk", "file"]);
+    assert_eq!(jwk.code, 0, "{jwk:?}");
+    let asked = desk.keys(&["csr", "file", "--organisation", "A AS", "--organisation-number", ORGNO]);
+    let der = pem::parse(&asked.out).unwrap().into_contents();
+    X509CertificationRequest::from_der(&der).unwrap().1.verify_signature().unwrap();
+    for command in [&["generate", "file"][..], &["import", "file", "key.pem"], &["list", "file"]] {
+        let refused = desk.keys(command);
+        assert_eq!(refused.code, 2, "{refused:?}");
+    }
+    let refused = desk.keys(&["generate", "file"]);
+    refused.assert_needs_person("is no key in a device, so no key can be made there", "Give a PKCS#11 URI");
+}
+
+#[test]
+fn the_line_to_paste_leads_to_the_library_that_was_asked() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    assert!(!uri.contains("module"), "{uri}");
+    let shown = desk.keys(&["--module", LIBRARY]);
+    assert!(shown.out.contains(&format!("  {uri}?module-path={LIBRARY}\n")), "{shown:?}");
+    assert!(desk.keys(&["--profile", "softhsm2"]).out.contains(&format!("  {uri}?module-path=/usr/lib")));
+    let other = desk.keys(&["--module", "/nowhere/libp11.so"]);
+    other.assert_needs_person("/nowhere/libp11.so", "Install the vendor's PKCS#11 library");
+}
+
+#[test]
+fn with_several_devices_a_login_needs_the_name_of_one() {
+    let desk = Desk::new();
+    desk.device("other");
+    let refused = desk.keys(&["--login", "--pin", "file:pin"]);
+    refused.assert_needs_person("more than one device matches", "serial=");
+    let shown = desk.done(&["list", "pkcs11:token=other", "--login"]);
+    assert!(shown.out.starts_with("other (") && !shown.out.contains("\nci ("), "{shown:?}");
+    assert!(shown.out.contains("keys          none to be seen\n"), "{shown:?}");
+    let all = desk.keys(&[]);
+    assert!(all.out.contains("ci (") && all.out.contains("other ("), "{all:?}");
+}
+
+#[test]
+fn a_device_that_is_not_there_can_be_tried_again_later() {
+    let desk = Desk::new();
+    let away = desk.keys(&["jwk", "pkcs11:token=away", "--pin", "file:pin"]);
+    assert_eq!(away.code, 3, "{away:?}");
+    assert!(away.err.contains("no device matches pkcs11:token=away; seen: pkcs11:token=ci;"), "{away:?}");
+}
+
+#[test]
+fn where_no_device_is_set_up_the_list_is_empty_and_says_so() {
+    let shown = Desk::empty().keys(&[]);
+    assert_eq!((shown.code, shown.out.as_str()), (0, ""), "{shown:?}");
+    assert!(shown.err.contains("No device that is set up shows itself through"), "{shown:?}");
+}
