@@ -19,8 +19,8 @@ use crate::{call::Call, clock::Clock};
 /// The largest body read from a server. Tokens are a few kilobytes.
 pub const LARGEST_BODY: usize = 1 << 20;
 
-/// How requests leave this machine.
-#[derive(Clone, Debug)]
+/// How requests leave this machine. `Debug` shows no password that may stand in the proxy's address.
+#[derive(Clone)]
 pub struct Options {
     /// Proxy for everything but this machine. `None`: `HTTPS_PROXY` and `NO_PROXY` of the environment are honoured.
     pub proxy: Option<Url>,
@@ -32,6 +32,17 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Longest time for a whole exchange, whatever the caller's deadline.
     pub timeout: Duration,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("proxy", &self.proxy.as_ref().map(host_and_port))
+            .field("no_proxy", &self.no_proxy)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
@@ -316,6 +327,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         format!("http://{address}/")
+    }
+
+    #[test]
+    fn the_password_of_a_proxy_is_silent_in_debug() {
+        let proxy = Some("http://user:s3cret-word@proxy.example:3128".parse().unwrap());
+        let shown =
+            format!("{:?}", Http::new(Options { proxy, ..Options::default() }, SystemClock::shared()));
+        assert!(shown.contains("proxy.example:3128") && !shown.contains("s3cret"), "{shown}");
     }
 
     #[tokio::test]
