@@ -191,6 +191,11 @@ pub fn refusal(input: &[u8]) {
             assert!(text.chars().count() <= 2_000, "bounded");
             assert!(!text.chars().any(char::is_control), "a terminal would act on {text:?}");
         }
+        let words = refusal.description.split(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
+        assert!(
+            words.filter(|word| word.starts_with("eyJ")).all(|word| word.len() <= 16),
+            "a token or grant"
+        );
     }
 }
 

@@ -86,14 +86,41 @@ impl Refusal {
     }
 }
 
-/// Bounded, on one line, without control characters: it goes to terminals and logs.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(2_000)
-        .collect::<String>()
-        .trim()
-        .to_owned()
+/// What a server said, fit for terminals and logs: bounded, on one line, nothing that a terminal would act on, and
+/// without what it may have repeated of the request, a grant, a token or a person's number.
+pub(super) fn printable(text: &str) -> String {
+    let line: String = text.chars().map(|c| if is_steering(c) { ' ' } else { c }).take(2_000).collect();
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        let in_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let (word, after) = rest.split_at(rest.find(|c| !in_word(c)).unwrap_or(rest.len()));
+        shown.push_str(if is_jwt(word) {
+            "(hidden)"
+        } else if is_pid(word) {
+            "***********"
+        } else {
+            word
+        });
+        let (between, next) = after.split_at(after.find(in_word).unwrap_or(after.len()));
+        shown.push_str(between);
+        rest = next;
+    }
+    shown
+}
+
+/// Controls, and the marks that make text run backwards.
+fn is_steering(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `eyJ` is how a JSON object begins in base64url.
+fn is_jwt(word: &str) -> bool {
+    word.len() > 16 && word.starts_with("eyJ")
+}
+
+fn is_pid(word: &str) -> bool {
+    word.trim_end_matches('.').len() == 11 && word.bytes().take(11).all(|byte| byte.is_ascii_digit())
 }
 
 fn mp_code(text: &str) -> Option<String> {
@@ -288,6 +315,25 @@ mod tests {
         assert_eq!(refusal.code.as_deref(), Some("MP-124"));
         assert_eq!(refusal.trace_id.as_deref(), Some("0f0f"));
         assert_eq!(Error::Refused(Box::new(refusal)).retry(), Retry::Never);
+    }
+
+    #[test]
+    fn what_a_server_repeats_of_a_request_is_not_passed_on() {
+        let body = r#"{"error":"invalid_grant","error_description":"assertion=eyJhbGciOiJSUzI1NiJ9.eyJwaWQiOi.c2ln for pid 01811210028. MP-124 (trace_id: 01811210028abc)"}"#;
+        let refusal = Refusal::read(Authority::Maskinporten, 400, body.as_bytes());
+        assert_eq!(
+            refusal.description,
+            "assertion=(hidden) for pid *********** MP-124 (trace_id: 01811210028abc)"
+        );
+        assert_eq!(refusal.trace_id.as_deref(), Some("01811210028abc"));
+        let long = format!("{} eyJhbGciOiJSUzI1NiJ9.{}", "x".repeat(1_970), "A".repeat(100));
+        let page = Refusal::read(Authority::Customs, 403, long.as_bytes());
+        assert!(page.description.ends_with("(hidden)"), "{}", page.description);
+    }
+
+    #[test]
+    fn text_that_runs_backwards_is_straightened() {
+        assert_eq!(printable("ok\u{202e}ko\u{9b}31m"), "ok ko 31m");
     }
 
     #[test]

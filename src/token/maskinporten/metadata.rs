@@ -8,7 +8,7 @@ use crate::{
     call::Call,
     clock::{Clock, Instant},
     http::{Http, Request},
-    token::{Authority, Endpoints, Error},
+    token::{Authority, Endpoints, Error, error::printable},
 };
 
 /// How long an answer is trusted: Digdir's advice for signing keys, and endpoints change less often.
@@ -96,13 +96,17 @@ impl Metadata {
         if document.issuer != issuer.as_str() {
             return Err(malformed(format!(
                 "its metadata is that of {:?}, not of {}",
-                document.issuer, issuer
+                printable(&document.issuer),
+                issuer
             )));
         }
         let endpoint = Url::parse(&document.token_endpoint)
             .map_err(|_| malformed("its token_endpoint is no URL".into()))?;
         if endpoint.origin() != issuer.origin() {
-            return Err(malformed(format!("its token_endpoint ({endpoint}) is on another host")));
+            return Err(malformed(format!(
+                "its token_endpoint ({}) is on another host",
+                printable(endpoint.as_str())
+            )));
         }
         Ok(Some(endpoint))
     }
