@@ -228,6 +228,27 @@ async fn a_flight_ends_at_its_own_deadline_and_its_waiters_start_another() {
 }
 
 #[tokio::test]
+async fn a_flight_that_gives_up_early_is_not_followed_by_another_before_its_time_is_up() {
+    let house = House::shut();
+    let gives_up = Error::Deadline(Some(Box::new(unreachable())));
+    house.source.errors.lock().unwrap().push_back(gives_up.clone());
+    let first = house.spawn_caller(Duration::from_secs(30));
+    settle().await;
+    house.clock.advance(Duration::from_secs(10));
+    let second = house.spawn_caller(Duration::from_secs(30));
+    settle().await;
+    house.source.gate.add_permits(2);
+    // The next flight would not end before the first caller's deadline either.
+    assert_eq!(first.await.unwrap().unwrap_err(), gives_up);
+    settle().await;
+    house.clock.advance(Duration::from_secs(19));
+    settle().await;
+    assert_eq!(house.asked(), 1);
+    house.clock.advance(Duration::from_secs(1));
+    assert_eq!(second.await.unwrap().unwrap().secret(), "token-2");
+}
+
+#[tokio::test]
 async fn a_failed_flight_answers_all_its_waiters_and_does_not_poison_the_next() {
     let house = House::shut();
     house.source.errors.lock().unwrap().push_back(unreachable());

@@ -179,7 +179,9 @@ impl Cached {
     /// Waits on the flight for `request`, the one in the air or a new one.
     async fn join_flight(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
         loop {
-            let (waiter, departure) = self.0.flights.join(request, call.priority());
+            let clock = &*self.0.clock;
+            let deadline = clock.now() + call.left(clock).max(DEFAULT_PATIENCE);
+            let (waiter, departure) = self.0.flights.join(request, call.priority(), deadline);
             if let Some(departure) = departure {
                 self.depart(request, call, departure);
             }
@@ -195,8 +197,18 @@ impl Cached {
                 }
                 // A renewal is the first to be turned away when the device is busy; its caller is not.
                 Err(error) if error.kind() == Fault::Load && priority < call.priority() => {}
-                // The flight was out of time, the waiter is not.
-                Err(Error::Deadline(_)) if !call.is_over(&*self.0.clock) && !self.0.stop.is_cancelled() => {}
+                // The flight is out of time, the waiter is not. A flight that gave up early did so because there is no
+                // point in asking again so soon: the next one waits until the time of this one is up.
+                Err(Error::Deadline(_)) if waiter.flight_deadline() < call.deadline() => {
+                    tokio::select! {
+                        () = self.0.clock.sleep_until(waiter.flight_deadline()) => {}
+                        () = self.0.stop.cancelled() => return Err(Error::Closed),
+                    }
+                    // Others may have come and asked in the meantime.
+                    if let Some(token) = self.look_up(request, call) {
+                        return Ok(token);
+                    }
+                }
                 other => return other,
             }
         }
@@ -211,9 +223,7 @@ impl Cached {
     fn depart(&self, request: &TokenRequest, call: &Call, departure: flight::Departure) {
         let cache = self.clone();
         let request = request.clone();
-        let clock = &*self.0.clock;
-        let patience = call.left(clock).max(DEFAULT_PATIENCE);
-        let mut call_of_the_flight = Call::within(clock, patience).min_life(call.required_life());
+        let mut call_of_the_flight = Call::until(departure.deadline()).min_life(call.required_life());
         if call.priority() == Priority::Background {
             call_of_the_flight = call_of_the_flight.in_background();
         }

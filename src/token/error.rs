@@ -226,8 +226,11 @@ impl Error {
                 _ if !refusal.is_clear() => Retry::After(Duration::from_secs(1)),
                 _ => Retry::Never,
             },
-            Self::Unreachable { .. } | Self::Malformed { .. } => Retry::After(Duration::from_secs(1)),
-            Self::Request(_) | Self::TooShort { .. } | Self::Deadline(_) | Self::Closed => Retry::Never,
+            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Deadline(None) => {
+                Retry::After(Duration::from_secs(1))
+            }
+            Self::Deadline(Some(last)) => last.retry(),
+            Self::Request(_) | Self::TooShort { .. } | Self::Closed => Retry::Never,
         }
     }
 

@@ -46,6 +46,10 @@ impl<'a> Tries<'a> {
         }
         tracing::debug!(%error, ?wait, "trying again");
         self.clock.sleep_until(at).await;
+        // The machine may have slept, too.
+        if self.clock.now() >= self.deadline {
+            return Err(Error::Deadline(Some(Box::new(error))));
+        }
         Ok(())
     }
 }
@@ -89,6 +93,8 @@ impl Trouble {
         let trouble = match &result {
             Ok(_) => None,
             Err(Error::Refused(refusal)) if refusal.is_clear() => None,
+            // A try that had no time left says nothing new.
+            Err(Error::Deadline(None)) => return result,
             Err(error) => Some(error.clone()),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;

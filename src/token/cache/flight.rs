@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::unpoisoned;
 use crate::{
     call::Priority,
+    clock::Instant,
     grant::TokenRequest,
     token::{AccessToken, Error},
 };
@@ -25,6 +26,7 @@ pub(super) struct Flights {
 struct Flight {
     landing: watch::Receiver<Option<Landing>>,
     priority: Priority,
+    deadline: Instant,
     waiters: usize,
     abandoned: CancellationToken,
     /// Tells a flight from an abandoned one for the same request that has not ended yet.
@@ -35,10 +37,16 @@ struct Flight {
 pub(super) struct Departure {
     landing: watch::Sender<Option<Landing>>,
     abandoned: CancellationToken,
+    deadline: Instant,
     number: u64,
 }
 
 impl Departure {
+    /// When the flight is out of time.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Returns when nobody waits any more.
     pub(super) async fn abandoned(&self) {
         self.abandoned.cancelled().await;
@@ -49,14 +57,21 @@ impl Departure {
 pub(super) struct Waiter {
     landing: watch::Receiver<Option<Landing>>,
     priority: Priority,
+    deadline: Instant,
     flights: Arc<Mutex<HashMap<TokenRequest, Flight>>>,
     request: TokenRequest,
     number: u64,
 }
 
 impl Flights {
-    /// Joins the flight for `request`; the first to come gets the departure and must start it.
-    pub(super) fn join(&self, request: &TokenRequest, priority: Priority) -> (Waiter, Option<Departure>) {
+    /// Joins the flight for `request`; the first to come gets the departure and must start it. `deadline` is for that
+    /// case: when the new flight is out of time.
+    pub(super) fn join(
+        &self,
+        request: &TokenRequest,
+        priority: Priority,
+        deadline: Instant,
+    ) -> (Waiter, Option<Departure>) {
         let mut flights = unpoisoned(self.in_the_air.lock());
         if let Some(flight) = flights.get_mut(request) {
             flight.waiters += 1;
@@ -65,16 +80,24 @@ impl Flights {
         let (sender, receiver) = watch::channel(None);
         let abandoned = CancellationToken::new();
         let number = next_number();
-        let flight = Flight { landing: receiver, priority, waiters: 1, abandoned: abandoned.clone(), number };
+        let flight = Flight {
+            landing: receiver,
+            priority,
+            deadline,
+            waiters: 1,
+            abandoned: abandoned.clone(),
+            number,
+        };
         let waiter = self.waiter(request, &flight);
         flights.insert(request.clone(), flight);
-        (waiter, Some(Departure { landing: sender, abandoned, number }))
+        (waiter, Some(Departure { landing: sender, abandoned, deadline, number }))
     }
 
     fn waiter(&self, request: &TokenRequest, flight: &Flight) -> Waiter {
         Waiter {
             landing: flight.landing.clone(),
             priority: flight.priority,
+            deadline: flight.deadline,
             flights: self.in_the_air.clone(),
             request: request.clone(),
             number: flight.number,
@@ -96,6 +119,11 @@ impl Waiter {
     /// Who the flight was started for.
     pub(super) fn flight_priority(&self) -> Priority {
         self.priority
+    }
+
+    /// When the flight is out of time, also if it gives up before.
+    pub(super) fn flight_deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// The end of the flight.
