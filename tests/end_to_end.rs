@@ -1,0 +1,21 @@
+//! The whole path: the real program, and the library's pipeline, against the sandbox.
+
+#![cfg(all(feature = "cli", feature = "sandbox"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+)]
+
+#[path = "end_to_end/crowd.rs"]
+mod crowd;
+#[path = "end_to_end/file_key.rs"]
+mod file_key;
+#[path = "end_to_end/outage.rs"]
+mod outage;
+#[path = "support/stand.rs"]
+mod stand;
+#[path = "end_to_end/thrift.rs"]
+mod thrift;
