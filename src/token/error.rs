@@ -81,6 +81,14 @@ impl Refusal {
         matches!(self.code.as_deref(), Some("MP-200" | "MP-303")) || self.mentions("unknown key identifier")
     }
 
+    fn error_or_status(&self) -> String {
+        self.error.clone().unwrap_or_else(|| format!("HTTP {}", self.status))
+    }
+
+    fn reason(&self) -> &str {
+        if self.description.is_empty() { "it gave no reason" } else { &self.description }
+    }
+
     fn mentions(&self, lower_case: &str) -> bool {
         self.description.to_ascii_lowercase().contains(lower_case)
     }
@@ -152,7 +160,7 @@ pub enum Error {
     #[error(transparent)]
     Sign(#[from] sign::Error),
     /// The authority refused.
-    #[error("{} refused ({}): {}", .0.authority, .0.error.as_deref().unwrap_or("no error code"), .0.description)]
+    #[error("{} refused ({}): {}", .0.authority, .0.error_or_status(), .0.reason())]
     Refused(Box<Refusal>),
     /// The authority cannot be reached, or answers that it cannot serve.
     #[error("{authority} cannot be reached: {problem}")]
