@@ -86,6 +86,28 @@ fn a_key_is_found_by_label_by_id_and_by_serial_and_its_signatures_verify() {
 }
 
 #[test]
+fn a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on() {
+    alone("a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on", async |hsm: SoftHsm| {
+        let modules = hsm.modules();
+        let call = call();
+        let provide = |label| modules.provide_test_device(hsm.library(), label, good_pin(), &call);
+        let made = provide("ci").await.unwrap();
+        assert_eq!(made.token(), Some("ci"));
+        let pair = hsm.generate(&modules, "ci", "grant").await;
+        let other = Pin::new(|| Ok(Some("0000-other".to_owned().into())));
+        let again = modules.provide_test_device(hsm.library(), "ci", other, &call).await.unwrap();
+        assert_eq!(again, made);
+        let signer = hsm.signer(&modules, &pair.uri.to_string());
+        assert_verifies(Algorithm::RS256, &pair.spki, &sign(&signer, b"m").await.unwrap());
+        assert_ne!(provide("second").await.unwrap().serial(), made.serial());
+        for label in ["", " ci", "a label that is longer than 32 bytes"] {
+            assert!(matches!(provide(label).await, Err(Error::Uri { .. })), "{label}");
+        }
+        modules.shutdown(&call).await.unwrap();
+    });
+}
+
+#[test]
 fn a_key_is_not_guessed_among_several_and_the_candidates_are_uris_to_paste() {
     alone("a_key_is_not_guessed_among_several_and_the_candidates_are_uris_to_paste", async |hsm: SoftHsm| {
         hsm.create("ci");

@@ -50,7 +50,8 @@ const GONE: &[&str] = &[
 ];
 
 /// These may have done their work before they failed: they are not called twice.
-const NOT_TWICE: &[&str] = &["C_GenerateKeyPair", "C_CreateObject", "C_DestroyObject", "C_Login"];
+const NOT_TWICE: &[&str] =
+    &["C_GenerateKeyPair", "C_CreateObject", "C_DestroyObject", "C_Login", "C_InitToken", "C_InitPIN"];
 
 /// Whether initializing the library anew may help.
 pub(super) fn is_gone(error: &Error) -> bool {
@@ -129,6 +130,8 @@ mod tests {
         {
             assert!(!is_gone(&device(Function::Login, value)));
             assert!(!is_gone(&device(Function::GenerateKeyPair, value)));
+            assert!(!is_gone(&device(Function::InitToken, value)));
+            assert!(!is_gone(&device(Function::InitPIN, value)));
         }
         assert!(!is_gone(&device(Function::Sign, RvError::PinIncorrect)));
         assert!(is_gone(&device(Function::Sign, RvError::GeneralError)));

@@ -19,6 +19,8 @@ pub(super) enum Job {
     Sign(Arc<KeyQuery>),
     /// Read all certificates of a device.
     Certificates(Uri),
+    /// Find the device of this label, or make it out of a blank one.
+    Provide { label: String },
     /// Generate an RSA key pair on a device.
     Generate { device: Uri, pair: NewKeyPair },
     /// Store a certificate on a device.
@@ -33,6 +35,7 @@ impl Job {
             Self::Find(_) => "find",
             Self::Sign(_) => "sign",
             Self::Certificates(_) => "certificates",
+            Self::Provide { .. } => "provide",
             Self::Generate { .. } => "generate",
             Self::Store { .. } => "store",
         }
@@ -55,6 +58,7 @@ pub(super) enum Answer {
     Key(FoundKey),
     Signature(Signature),
     Certificates(Vec<Vec<u8>>),
+    Provided(Box<Uri>),
     Generated(Box<KeyPair>),
     Stored(Box<StoredCertificate>),
 }

@@ -71,6 +71,28 @@ impl Modules {
         }
     }
 
+    /// The device called `label` in the library at `path`, for tests: made out of the first blank one when there is
+    /// none yet, with `pin` as the PIN of its user and of its security officer.
+    ///
+    /// A device that is in use is never initialized: what it holds would be gone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no blank device, [`Error::Uri`] when no device can have this label; otherwise
+    /// what the device says.
+    pub async fn provide_test_device(
+        &self,
+        path: &Path,
+        label: &str,
+        pin: Pin,
+        call: &Call,
+    ) -> Result<Uri, Error> {
+        let job = Job::Provide { label: label.to_owned() };
+        match self.module(path)?.ask(call, job, None, Some(pin)).await? {
+            Answer::Provided(uri) => Ok(*uri),
+            other => Err(mismatched(&other)),
+        }
+    }
+
     /// Ends the owner threads: each finishes the job at hand, closes its sessions and finalizes its library.
     /// What still waits is answered with [`Error::Closed`].
     ///

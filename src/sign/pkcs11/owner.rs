@@ -156,6 +156,13 @@ impl Owner {
                 let connection = self.connect(uri, pin)?;
                 discover::certificates(&connection.keeper).map(Answer::Certificates)
             }
+            Job::Provide { label } => {
+                let context = self.running()?.library.context().clone();
+                let provided = provision::provide(&context, label, pin);
+                // Libraries number their slots anew when a device has been made.
+                self.stop();
+                provided.map(|uri| Answer::Provided(Box::new(uri)))
+            }
             Job::Generate { device, pair } => {
                 let (connection, context) = self.connect_to_write(device, pin)?;
                 provision::generate(&context, &connection, pair).map(|pair| Answer::Generated(Box::new(pair)))

@@ -1,4 +1,4 @@
-//! What is written to a device: key pairs that are born there, and certificates.
+//! What is written to a device: a first PIN, key pairs that are born there, and certificates.
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -8,23 +8,97 @@ use cryptoki::{
     context::Pkcs11,
     mechanism::Mechanism,
     object::{Attribute, AttributeType, CertificateType, ObjectClass, ObjectHandle},
-    session::Session,
+    session::{Session, UserType},
+    slot::{Slot, TokenInfo},
 };
 use der::{Encode, asn1::IntRef};
+use secrecy::SecretString;
 use x509_parser::prelude::X509Certificate;
 
 use super::{
-    Uri,
+    Pin, Uri,
     code::answered,
     job::{KeyPair, NewCertificate, NewKeyPair, StoredCertificate},
     key::{certified_key, public_key_of},
     object,
-    session::Connection,
+    session::{Connection, DeviceId},
+    uri::trimmed,
 };
-use crate::{jose::RsaPublicKey, sign::Error};
+use crate::{
+    jose::RsaPublicKey,
+    sign::{Error, PinProblem, Sought},
+};
 
 /// Bytes of a random `CKA_ID`.
 const ID_LENGTH: usize = 16;
+
+/// Longest label of a device in bytes (`CK_TOKEN_INFO`, PKCS#11 2.40 section 3.2).
+const LONGEST_LABEL: usize = 32;
+
+/// The device called `label`, made out of the first blank one when there is none. One that is in use is left as it is.
+pub(super) fn provide(context: &Pkcs11, label: &str, pin: Option<&Pin>) -> Result<Uri, Error> {
+    if label.is_empty() || label.len() > LONGEST_LABEL || label.trim() != label {
+        return Err(Error::Uri {
+            uri: format!("pkcs11:token={label}"),
+            problem: format!("a device's label has 1 to {LONGEST_LABEL} bytes and no blanks around it"),
+        });
+    }
+    let missing = || Error::NotFound {
+        sought: Sought::Device,
+        uri: format!("pkcs11:token={label}"),
+        candidates: Vec::new(),
+    };
+    let devices = devices(context)?;
+    match (called(&devices, label)?, devices.iter().find(|(_, info)| !info.token_initialized())) {
+        (Some((_, info)), _) if info.user_pin_initialized() => return Ok(DeviceId::of(info).uri()),
+        // Made, and the program ended before its user had a PIN.
+        (Some((slot, info)), _) => set_first_pin(context, *slot, &read(pin, info)?)?,
+        (None, Some((slot, info))) => {
+            let pin = read(pin, info)?;
+            context.init_token(*slot, &pin, label).map_err(|why| answered(&why))?;
+            set_first_pin(context, *slot, &pin)?;
+        }
+        (None, None) => return Err(missing()),
+    }
+    let devices = self::devices(context)?;
+    called(&devices, label)?.map(|(_, info)| DeviceId::of(info).uri()).ok_or_else(missing)
+}
+
+fn devices(context: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, Error> {
+    let slots = context.get_slots_with_token().map_err(|why| answered(&why))?;
+    let described = slots.into_iter().map(|slot| context.get_token_info(slot).map(|info| (slot, info)));
+    described.collect::<Result<_, _>>().map_err(|why| answered(&why))
+}
+
+/// The initialized device with this label.
+fn called<'a>(devices: &'a [(Slot, TokenInfo)], label: &str) -> Result<Option<&'a (Slot, TokenInfo)>, Error> {
+    let has_label = |info: &TokenInfo| info.token_initialized() && trimmed(info.label()) == label;
+    let named: Vec<_> = devices.iter().filter(|(_, info)| has_label(info)).collect();
+    match named.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only)),
+        several => Err(Error::Ambiguous {
+            sought: Sought::Device,
+            uri: format!("pkcs11:token={label}"),
+            candidates: several.iter().map(|(_, info)| DeviceId::of(info).uri().to_string()).collect(),
+        }),
+    }
+}
+
+fn read(pin: Option<&Pin>, info: &TokenInfo) -> Result<SecretString, Error> {
+    let problem = |problem| Error::Pin { device: DeviceId::of(info).name(), problem };
+    pin.map_or(Ok(None), Pin::read).map_err(problem)?.ok_or_else(|| problem(PinProblem::Missing))
+}
+
+/// Sets the user's PIN as the security officer (PKCS#11 2.40 section 5.5, C_InitPIN).
+fn set_first_pin(context: &Pkcs11, slot: Slot, pin: &SecretString) -> Result<(), Error> {
+    let session = context.open_rw_session(slot).map_err(|why| answered(&why))?;
+    session.login(UserType::So, Some(pin)).map_err(|why| answered(&why))?;
+    let set = session.init_pin(pin).map_err(|why| answered(&why));
+    // Without it, users could not log in before the session is closed.
+    session.logout().map_err(|why| answered(&why))?;
+    set
+}
 
 /// Generates an RSA key pair whose private half never leaves the device.
 pub(super) fn generate(
