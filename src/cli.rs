@@ -10,6 +10,8 @@ mod grant;
 mod keys;
 mod logging;
 mod probe;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 mod table;
 mod token;
 
@@ -55,6 +57,9 @@ enum Command {
     Probe(probe::Command),
     /// Show and prepare the keys on a device
     Keys(keys::Command),
+    /// Run fake authorities on this machine
+    #[cfg(feature = "sandbox")]
+    Sandbox(Box<sandbox::Command>),
     /// Check and show the configuration
     Config(config::Command),
     /// Print completions for a shell
@@ -100,6 +105,8 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Grant(command) => grant::run(command, context, out).await,
         Command::Probe(command) => probe::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(command) => sandbox::run(*command, context, out).await,
         Command::Config(command) => config::run(command, context, out),
         Command::Completions(command) => command.run(&mut Cli::command(), out),
         Command::Man(command) => command.run(Cli::command(), out),

@@ -198,6 +198,17 @@ impl Clients {
         Ok(clients)
     }
 
+    /// Each `client_id`.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.clients.keys().map(String::as_str)
+    }
+
+    /// Number of the organisation that owns the client; `None` when there is no such client.
+    #[must_use]
+    pub fn organisation_of(&self, client_id: &str) -> Option<&str> {
+        self.clients.get(client_id).map(|client| client.organisation.as_str())
+    }
+
     /// Adds a key to a client's JWKS; a key with the same `kid` is replaced. `expires` is in seconds since
     /// 1970.
     pub(super) fn register(&mut self, client_id: &str, key: RegisteredKey) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-use std::fmt::Write;
+use std::{fmt::Write, sync::PoisonError};
 
 use super::{Clients, Sandbox};
 
@@ -41,21 +41,27 @@ impl Sandbox {
         self.config_toml_for(&Setup::default())
     }
 
-    /// A `segl.toml` for this sandbox, ready to use: tokens `maskinporten` (not exchanged), `road` (Customs)
-    /// and `instances` (Altinn).
+    /// A `segl.toml` for this sandbox and the demonstration's client of this kind of authentication, ready to use:
+    /// tokens `maskinporten` (not exchanged), `road` (Customs) and `instances` (Altinn).
     #[must_use]
     pub fn config_toml_for(&self, setup: &Setup) -> String {
-        let (client_id, authentication) = match &setup.authentication {
-            Authentication::Kid(kid) => (Clients::KEY_CLIENT, ("kid", kid)),
-            Authentication::Certificate(from) => (Clients::CERTIFICATE_CLIENT, ("certificate", from)),
+        let client_id = match &setup.authentication {
+            Authentication::Kid(_) => Clients::KEY_CLIENT,
+            Authentication::Certificate(_) => Clients::CERTIFICATE_CLIENT,
         };
-        let (issuer, customs, altinn) = (self.issuer(), self.customs(), self.altinn());
-        let mut lines = vec![
-            "# For the Segl sandbox: its authorities are fake, and its tokens open nothing.".to_owned(),
-            "schema = 1".to_owned(),
-            "\n[signers.sandbox]".to_owned(),
-            line("key", &setup.key),
-        ];
+        self.config_toml_of(client_id, setup)
+    }
+
+    /// As [`config_toml_for`](Self::config_toml_for), for any client that this sandbox knows. It has those of the
+    /// three tokens that the client's scopes allow.
+    #[must_use]
+    pub fn config_toml_of(&self, client_id: &str, setup: &Setup) -> String {
+        let authentication = match &setup.authentication {
+            Authentication::Kid(kid) => ("kid", kid),
+            Authentication::Certificate(from) => ("certificate", from),
+        };
+        let mut lines = first_lines();
+        lines.extend(["\n[signers.sandbox]".to_owned(), line("key", &setup.key)]);
         lines.extend(setup.pin.as_ref().map(|pin| line("pin", pin)));
         lines.extend([
             "\n[clients.sandbox]".to_owned(),
@@ -63,27 +69,63 @@ impl Sandbox {
             line("client_id", client_id),
             line("signer", "sandbox"),
             line(authentication.0, authentication.1),
-            "\n[environments.sandbox]".to_owned(),
-            line("issuer", issuer),
-            line("customs", customs),
-            line("altinn", altinn),
         ]);
-        for (name, scope, exchange) in [
-            ("maskinporten", "toll:movement/road/v2", None),
-            ("road", "toll:movement/road/v2", Some("customs")),
-            ("instances", "altinn:serviceowner/instances.read", Some("altinn")),
-        ] {
+        lines.extend(self.environment());
+        for (name, scope, exchange) in self.tokens(client_id) {
             lines.push(format!("\n[tokens.{name}]"));
             lines.push(line("client", "sandbox"));
-            lines.push(format!("scopes = [{}]", string(scope)));
+            lines.push(format!("scopes = [{}]", string(&scope)));
             lines.extend(exchange.map(|exchange| line("exchange", exchange)));
         }
-        lines.into_iter().fold(String::new(), |mut text, line| {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{line}");
-            text
-        })
+        text(lines)
     }
+
+    /// The part of a `segl.toml` that says where this sandbox is: for those who have keys and clients of their own.
+    #[must_use]
+    pub fn environment_toml(&self) -> String {
+        let mut lines = first_lines();
+        lines.extend(self.environment());
+        text(lines)
+    }
+
+    fn environment(&self) -> [String; 4] {
+        [
+            "\n[environments.sandbox]".to_owned(),
+            line("issuer", self.issuer()),
+            line("customs", self.customs()),
+            line("altinn", self.altinn()),
+        ]
+    }
+
+    /// Name, scope and exchange of the tokens that a client can have: of each kind one.
+    fn tokens(&self, client_id: &str) -> Vec<(&'static str, String, Option<&'static str>)> {
+        let clients = self.world.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(client) = clients.clients.get(client_id) else { return Vec::new() };
+        let first = |prefix: &str| client.scopes.iter().find(|scope| scope.starts_with(prefix)).cloned();
+        [
+            ("maskinporten", first(""), None),
+            ("road", first("toll:"), Some("customs")),
+            ("instances", first("altinn:"), Some("altinn")),
+        ]
+        .into_iter()
+        .filter_map(|(name, scope, exchange)| Some((name, scope?, exchange)))
+        .collect()
+    }
+}
+
+fn first_lines() -> Vec<String> {
+    vec![
+        "# For the Segl sandbox: its authorities are fake, and its tokens open nothing.".to_owned(),
+        "schema = 1".to_owned(),
+    ]
+}
+
+fn text(lines: Vec<String>) -> String {
+    lines.into_iter().fold(String::new(), |mut text, line| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{line}");
+        text
+    })
 }
 
 fn line(key: &str, value: &str) -> String {
