@@ -79,6 +79,8 @@ impl MadeKey {
         let folder = state.or(temporary.clone()).unwrap_or_default();
         let made = Self { path: absolute(folder.join(FILE))?, temporary };
         let folder = StateDir::open(folder).map_err(|error| not_kept(&error))?;
+        // Two sandboxes of one state directory register the same key.
+        let _only_one = folder.lock(FILE).map_err(|error| not_kept(&error))?;
         if !folder.path().join(FILE).exists() {
             let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(|why| {
                 Failure::needs_person(format!("no key could be made: {why}"), "Name one with --key.")

@@ -69,10 +69,14 @@ struct Ready {
 }
 
 /// Removes what a sandbox that was killed left behind: whoever waits for the file must not find an old one. Any other
-/// file is left alone, and refused when the new one is written.
-pub(super) fn remove_stale_ready_file(path: &Path) {
+/// file is left alone.
+pub(super) fn make_way_for_ready_file(path: &Path) -> Result<(), Failure> {
     if content_of(path).is_some_and(|content| serde_json::from_slice::<Ready>(&content).is_ok()) {
         let _ = fs::remove_file(path);
+    }
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(not_kept(&state::Error::Exists { path: path.to_owned() })),
+        Err(_) => Ok(()),
     }
 }
 
@@ -108,12 +112,12 @@ mod tests {
         let path = folder.path().join("ready");
         for kept in ["", "{}", "other", r#"{"pid": 1}"#] {
             fs::write(&path, kept).unwrap();
-            remove_stale_ready_file(&path);
+            assert!(make_way_for_ready_file(&path).unwrap_err().to_string().contains("exists already"));
             assert!(path.exists(), "{kept}");
         }
         let stale = r#"{"segl_sandbox":1,"pid":1,"maskinporten":"","customs":"","altinn":""}"#;
         fs::write(&path, stale).unwrap();
-        remove_stale_ready_file(&path);
+        make_way_for_ready_file(&path).unwrap();
         assert!(!path.exists());
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     super::{Context, failure::Failure, table},
     key::{KeyArguments, MadeKey},
-    placed::{Placed, remove_stale_ready_file},
+    placed::{Placed, make_way_for_ready_file},
     softhsm::SoftHsm,
 };
 use crate::{
@@ -134,7 +134,7 @@ impl Running {
 async fn open(start: Start, context: &Context, out: &mut dyn Write) -> Result<Running, Failure> {
     start.check_reach()?;
     if let Some(path) = &start.ready_file {
-        remove_stale_ready_file(path);
+        make_way_for_ready_file(path)?;
     }
     let own_key = start.key.setup()?;
     let clients = start.clients()?;
