@@ -3,10 +3,14 @@
 #![cfg(all(feature = "cli", feature = "sandbox"))]
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
 )]
+
+#[path = "support/softhsm.rs"]
+mod softhsm;
 
 use std::{
     fs::{self, Permissions},
@@ -26,12 +30,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-const PIN: &str = "4711-0815";
+use self::softhsm::{LIBRARY, PIN, SO_PIN, spy};
+
 const WRONG_PIN: &str = "0815-4711";
-const SO_PIN: &str = "so-4711-0815";
 const ORGNO: &str = "312700018";
-const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so";
 
 /// A directory with a SoftHSM2 of its own, the PIN in `pin` and a wrong one in `wrong-pin`.
 struct Desk(TempDir);
@@ -304,8 +306,8 @@ fn a_key_that_maskinporten_does_not_take_says_why() {
 fn a_wrong_pin_is_tried_once_and_never_printed() {
     let desk = Desk::new();
     desk.generate("grant");
-    assert!(Path::new(SPY).exists(), "pkcs11-spy is missing: apt-get install opensc-pkcs11");
-    let uri = format!("pkcs11:token=ci;object=grant?module-path={SPY}");
+    let spy = spy().expect("pkcs11-spy is missing: apt-get install opensc-pkcs11");
+    let uri = format!("pkcs11:token=ci;object=grant?module-path={}", spy.display());
     for command in [
         &["list", &uri, "--login"][..],
         &["generate", &uri],

@@ -31,9 +31,9 @@ pub(crate) const PIN: &str = "4711-0815";
 /// Longer than any test takes on a busy machine: a test that hangs is to fail, not to hang the run.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const SO_PIN: &str = "so-4711-0815";
+pub(crate) const SO_PIN: &str = "so-4711-0815";
 const FOLDER: &str = "SEGL_TEST_SOFTHSM_FOLDER";
-const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// Runs `body` in a process that has SoftHSM2 to itself; `name` is the name of the calling test.
 pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
@@ -78,7 +78,7 @@ pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
 }
 
 /// The library that writes down every call; its folder is named after the machine's architecture.
-fn spy() -> Option<PathBuf> {
+pub(crate) fn spy() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?;
     folders.filter_map(|folder| Some(folder.ok()?.path().join("pkcs11-spy.so"))).find(|path| path.exists())
 }
