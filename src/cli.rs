@@ -21,6 +21,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -113,6 +114,9 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
     }
 }
 
+/// How long a device may take to be let go of: what the command was for is done by then.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// What every command has at hand.
 struct Context {
     config: Option<PathBuf>,
@@ -141,9 +145,15 @@ impl Context {
         }
     }
 
-    /// Everything that the configuration names, wired and untouched.
-    fn pipeline(&self) -> Result<Pipeline, Failure> {
-        Ok(Pipeline::new(&self.configuration()?, self.clock.clone())?)
+    /// Does `work` with everything that the configuration names, and lets go of the devices that it touched.
+    async fn with_pipeline(
+        &self,
+        work: impl AsyncFnOnce(&Pipeline) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let pipeline = Pipeline::new(&self.configuration()?, self.clock.clone())?;
+        let outcome = work(&pipeline).await;
+        pipeline.shutdown(FAREWELL).await;
+        outcome
     }
 }
 

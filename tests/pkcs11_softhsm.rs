@@ -37,6 +37,7 @@ use segl::{
         Error, PinProblem, Pkcs11Signer, Signed, Signer, Sought,
         pkcs11::{Device, NewCertificate, NewKeyPair, Pin, PinState},
     },
+    state::{Mode, write_file},
 };
 
 use self::softhsm::{PIN, SoftHsm, alone, call, counted_pin, good_pin, hasty};
@@ -584,5 +585,33 @@ fn neither_pin_nor_message_is_in_what_can_be_printed() {
         let signed = sign(&signer, b"the assertion").await.unwrap();
         let printed = format!("{signer:?} {modules:?} {signed:?} {:?} {:?}", signer.device(), good_pin());
         assert!(!printed.contains(PIN) && !printed.contains("assertion"), "{printed}");
+    });
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn a_command_lets_go_of_the_device_when_it_is_done() {
+    alone("a_command_lets_go_of_the_device_when_it_is_done", async |hsm: SoftHsm| {
+        hsm.create("cli");
+        let modules = hsm.modules();
+        hsm.generate(&modules, "cli", "sign").await;
+        modules.shutdown(&call()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (pin, file) = (folder.path().join("pin"), folder.path().join("segl.toml"));
+        write_file(&pin, PIN.as_bytes(), Mode::Private, false).unwrap();
+        let toml = format!(
+            "schema = 1\n[signers.hsm]\nkey = \"{}\"\npin = \"file:{}\"\n[clients.c]\nenvironment = \"test\"\n\
+             client_id = \"c\"\nsigner = \"hsm\"\nkid = \"k\"\n[tokens.t]\nclient = \"c\"\nscopes = [\"a:b\"]\n",
+            hsm.watched("pkcs11:token=cli;object=sign"),
+            pin.display(),
+        );
+        write_file(&file, toml.as_bytes(), Mode::Private, false).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_segl"))
+            .args(["grant", "t", "--config", file.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let calls = ["C_Initialize", "C_Login", "C_Finalize"].map(|function| hsm.calls(function));
+        assert_eq!(calls, [1, 1, 1]);
     });
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use secrecy::ExposeSecret;
 
 use super::{Context, ask::Ask, decode, failure::Failure};
+use crate::pipeline::Pipeline;
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -17,13 +18,15 @@ pub(super) struct Command {
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
-    let pipeline = context.pipeline()?;
-    let (named, request) = command.ask.resolve(&pipeline)?;
-    let assertion = named.client().assert(&request, &command.ask.call(context.clock())).await?;
-    let jws = assertion.into_jws();
-    if command.decode {
-        return decode::show(jws.expose_secret(), out);
-    }
-    writeln!(out, "{}", jws.expose_secret())?;
-    Ok(())
+    let work = async |pipeline: &Pipeline| {
+        let (named, request) = command.ask.resolve(pipeline)?;
+        let assertion = named.client().assert(&request, &command.ask.call(context.clock())).await?;
+        let jws = assertion.into_jws();
+        if command.decode {
+            return decode::show(jws.expose_secret(), out);
+        }
+        writeln!(out, "{}", jws.expose_secret())?;
+        Ok(())
+    };
+    context.with_pipeline(work).await
 }

@@ -17,7 +17,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{Context, failure::Failure};
+use super::{Context, FAREWELL, failure::Failure};
 use crate::{
     call::Call,
     sign::{
@@ -28,9 +28,6 @@ use crate::{
 
 /// A card may take minutes for a long key, and a person types the PIN meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// How long a library may take to end.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -13,7 +13,7 @@ use crate::{
     call::Call,
     clock::Clock,
     grant::TokenRequest,
-    pipeline::{FirstCall, NamedToken},
+    pipeline::{FirstCall, NamedToken, Pipeline},
     sign::Proven,
     token::{AccessToken, Delivery, TokenSource},
 };
@@ -45,8 +45,16 @@ struct Step {
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
-    let pipeline = context.pipeline()?;
-    let (named, request) = command.ask.resolve(&pipeline)?;
+    context.with_pipeline(async |pipeline: &Pipeline| probe(&command, pipeline, context, out).await).await
+}
+
+async fn probe(
+    command: &Command,
+    pipeline: &Pipeline,
+    context: &Context,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let (named, request) = command.ask.resolve(pipeline)?;
     let call = command.ask.call(context.clock());
     let mut report = Report { output: command.output, steps: Vec::new(), out };
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Context, ask::Ask, decode, failure::Failure};
 use crate::{
     clock::Clock,
+    pipeline::Pipeline,
     token::{AccessToken, TokenSource},
 };
 
@@ -34,13 +35,15 @@ enum Output {
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
-    let pipeline = context.pipeline()?;
-    let (named, request) = command.ask.resolve(&pipeline)?;
-    let token = named.source().token(&request, &command.ask.call(context.clock())).await?;
-    if command.decode {
-        return decode::show(token.secret(), out);
-    }
-    print(&token, command.output, context.clock(), out)
+    let work = async |pipeline: &Pipeline| {
+        let (named, request) = command.ask.resolve(pipeline)?;
+        let token = named.source().token(&request, &command.ask.call(context.clock())).await?;
+        if command.decode {
+            return decode::show(token.secret(), out);
+        }
+        print(&token, command.output, context.clock(), out)
+    };
+    context.with_pipeline(work).await
 }
 
 fn print(token: &AccessToken, output: Output, clock: &dyn Clock, out: &mut dyn Write) -> Result<(), Failure> {
