@@ -11,7 +11,7 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use super::{Context, failure::Failure};
-use crate::{sandbox, state};
+use crate::sandbox;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -43,8 +43,4 @@ impl From<sandbox::Error> for Failure {
     fn from(error: sandbox::Error) -> Self {
         Self::needs_person(error.to_string(), error.remedy())
     }
-}
-
-fn not_kept(error: &state::Error) -> Failure {
-    Failure::needs_person(error.to_string(), error.remedy())
 }

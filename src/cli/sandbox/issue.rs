@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{super::failure::Failure, not_kept};
+use super::super::failure::Failure;
 use crate::{
     sandbox::{Clients, TestCa},
     state::{self, Mode},
@@ -42,8 +42,7 @@ pub(super) fn run(issue: &Issue, out: &mut dyn Write) -> Result<(), Failure> {
     let issued =
         TestCa::open_or_create(&issue.state)?.issue_from_csr(&request, &issue.organisation_number)?;
     match &issue.out {
-        Some(path) => state::write_file(path, issued.chain_pem().as_bytes(), Mode::Public, false)
-            .map_err(|error| not_kept(&error)),
+        Some(path) => Ok(state::write_file(path, issued.chain_pem().as_bytes(), Mode::Public, false)?),
         None => Ok(write!(out, "{}", issued.chain_pem())?),
     }
 }

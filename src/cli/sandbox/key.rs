@@ -6,7 +6,7 @@ use clap::Args;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use zeroize::Zeroizing;
 
-use super::{super::failure::Failure, not_kept};
+use super::super::failure::Failure;
 use crate::{
     sandbox::{Authentication, Setup},
     secret::{self, Source},
@@ -78,15 +78,15 @@ impl MadeKey {
         };
         let folder = state.or(temporary.clone()).unwrap_or_default();
         let made = Self { path: absolute(folder.join(FILE))?, temporary };
-        let folder = StateDir::open(folder).map_err(|error| not_kept(&error))?;
+        let folder = StateDir::open(folder)?;
         // Two sandboxes of one state directory register the same key.
-        let _only_one = folder.lock(FILE).map_err(|error| not_kept(&error))?;
+        let _only_one = folder.lock(FILE)?;
         if !folder.path().join(FILE).exists() {
             let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(|why| {
                 Failure::needs_person(format!("no key could be made: {why}"), "Name one with --key.")
             })?;
             let pem = Zeroizing::new(key.serialize_pem());
-            folder.write(FILE, pem.as_bytes()).map_err(|error| not_kept(&error))?;
+            folder.write(FILE, pem.as_bytes())?;
         }
         Ok(made)
     }

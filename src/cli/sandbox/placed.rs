@@ -6,7 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{super::failure::Failure, not_kept};
+use super::super::failure::Failure;
 use crate::{
     sandbox::Sandbox,
     state::{self, Mode},
@@ -26,8 +26,7 @@ impl Placed {
     /// Writes a configuration. A file that is there already is never replaced; one with the same content will do.
     pub(super) fn config(path: &Path, content: &str) -> Result<Self, Failure> {
         if content_of(path).as_deref() != Some(content.as_bytes()) {
-            state::write_file(path, content.as_bytes(), Mode::Public, false)
-                .map_err(|error| not_kept(&error))?;
+            state::write_file(path, content.as_bytes(), Mode::Public, false)?;
         }
         Ok(Self { path: path.to_owned(), content: content.into() })
     }
@@ -42,7 +41,7 @@ impl Placed {
             altinn: sandbox.altinn().to_owned(),
         };
         let content = format!("{}\n", serde_json::to_string(&ready).unwrap_or_default()).into_bytes();
-        state::write_file(path, &content, Mode::Public, false).map_err(|error| not_kept(&error))?;
+        state::write_file(path, &content, Mode::Public, false)?;
         Ok(Self { path: path.to_owned(), content })
     }
 }
@@ -75,7 +74,7 @@ pub(super) fn make_way_for_ready_file(path: &Path) -> Result<(), Failure> {
         let _ = fs::remove_file(path);
     }
     match fs::symlink_metadata(path) {
-        Ok(_) => Err(not_kept(&state::Error::Exists { path: path.to_owned() })),
+        Ok(_) => Err(state::Error::Exists { path: path.to_owned() }.into()),
         Err(_) => Ok(()),
     }
 }

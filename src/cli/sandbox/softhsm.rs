@@ -19,7 +19,7 @@ use clap::Args;
 
 use super::{
     super::{Context, failure::Failure},
-    key, not_kept,
+    key,
 };
 use crate::{
     call::Call,
@@ -80,13 +80,13 @@ impl SoftHsm {
     pub(super) fn provide(directory: &Path, state: &Path, number: &str) -> Result<Self, Failure> {
         library()?;
         let directory = PathBuf::from(key::absolute(directory.to_owned())?);
-        let folder = StateDir::open(&directory).map_err(|error| not_kept(&error))?;
-        let _only_one = folder.lock("softhsm").map_err(|error| not_kept(&error))?;
+        let folder = StateDir::open(&directory)?;
+        let _only_one = folder.lock("softhsm")?;
         let configuration = write_configuration(&folder)?;
         let pin = directory.join(PIN);
         if !pin.exists() {
             let random = uuid::Uuid::new_v4().simple().to_string();
-            folder.write(PIN, random.as_bytes()).map_err(|error| not_kept(&error))?;
+            folder.write(PIN, random.as_bytes())?;
         }
         let key = prepare_in_child(&configuration, &pin, state, number)?;
         let setup = Setup {
@@ -211,7 +211,7 @@ fn write_configuration(folder: &StateDir) -> Result<String, Failure> {
             "Name a shorter directory, of plain letters.",
         ));
     }
-    let there = folder.read(CONFIGURATION, LONGEST_CONFIGURATION).map_err(|error| not_kept(&error))?;
+    let there = folder.read(CONFIGURATION, LONGEST_CONFIGURATION)?;
     if there.is_some_and(|there| !there.starts_with(MARK.as_bytes())) {
         return Err(Failure::needs_person(
             format!("{path} was not written by the sandbox"),
@@ -222,7 +222,7 @@ fn write_configuration(folder: &StateDir) -> Result<String, Failure> {
         "{MARK}; its devices are for tests.\ndirectories.tokendir = {tokens}\nobjectstore.backend = file\n\
          log.level = ERROR\nslots.removable = false\n"
     );
-    folder.write(CONFIGURATION, text.as_bytes()).map_err(|error| not_kept(&error))?;
+    folder.write(CONFIGURATION, text.as_bytes())?;
     DirBuilder::new().recursive(true).mode(0o700).create(&tokens).map_err(|why| {
         Failure::needs_person(format!("{tokens}: {why}"), "Check that you may write there.")
     })?;
