@@ -33,7 +33,7 @@ struct Source {
 }
 
 impl Source {
-    async fn answer(&self) -> Result<AccessToken, Error> {
+    async fn answer(&self, call: &Call) -> Result<AccessToken, Error> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         self.in_hand.fetch_add(1, Ordering::SeqCst);
         let _gone = Gone(&self.in_hand);
@@ -44,6 +44,9 @@ impl Source {
         }
         if let Some(error) = self.errors.lock().unwrap().pop_front() {
             return Err(error);
+        }
+        if LIFE < call.required_life() {
+            return Err(too_short(call.required_life()));
         }
         let text = format!("token-{number}").into();
         Ok(AccessToken::issued(text, "a:b".into(), now, wall, LIFE, Provenance::default()))
@@ -62,9 +65,9 @@ impl TokenSource for Source {
     fn token<'a>(
         &'a self,
         _request: &'a TokenRequest,
-        _call: &'a Call,
+        call: &'a Call,
     ) -> BoxFuture<'a, Result<AccessToken, Error>> {
-        Box::pin(self.answer())
+        Box::pin(self.answer(call))
     }
 
     fn trouble(&self) -> Option<Error> {
@@ -110,7 +113,11 @@ impl House {
     }
 
     fn spawn_caller(&self, patience: Duration) -> tokio::task::JoinHandle<Result<AccessToken, Error>> {
-        let (cache, call) = (self.cache.clone(), Call::within(&*self.clock, patience));
+        self.spawn_call(Call::within(&*self.clock, patience))
+    }
+
+    fn spawn_call(&self, call: Call) -> tokio::task::JoinHandle<Result<AccessToken, Error>> {
+        let cache = self.cache.clone();
         tokio::spawn(async move { cache.token(&request("a:b"), &call).await })
     }
 
@@ -130,6 +137,16 @@ fn request(scope: &str) -> TokenRequest {
 fn unreachable() -> Error {
     let refusal = Refusal::read(Authority::Maskinporten, 403, b"");
     Error::Refused(Box::new(refusal))
+}
+
+/// No answer from the network, which asks to be left alone for so long.
+fn overloaded(seconds: u64) -> Error {
+    let retry_after = Some(Duration::from_secs(seconds));
+    Error::Unreachable { authority: Authority::Maskinporten, problem: "HTTP 503".into(), retry_after }
+}
+
+fn too_short(needed: Duration) -> Error {
+    Error::TooShort { authority: Authority::Maskinporten, life: LIFE, needed }
 }
 
 fn refused(description: &str) -> Error {
@@ -500,4 +517,206 @@ async fn shutdown_answers_those_who_wait_and_those_who_come_later() {
     house.cache.shutdown(Duration::from_secs(5)).await;
     assert_eq!(caller.await.unwrap().unwrap_err(), Error::Closed);
     assert_eq!(house.token().await.unwrap_err(), Error::Closed);
+}
+
+#[tokio::test]
+async fn a_caller_who_looked_just_before_a_flight_landed_does_not_start_another() {
+    let house = House::open();
+    let (first, call) = (request("a:b"), house.call());
+    // A future that has looked for a token and found none, and goes on only when the flight of another has landed.
+    let slow = house.cache.token(&first, &call);
+    assert_eq!(house.token().await.unwrap().secret(), "token-1");
+    assert_eq!(slow.await.unwrap().secret(), "token-1");
+    assert_eq!(house.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_looked_just_before_a_refusal_does_not_cause_another() {
+    let house = House::open();
+    house.source.errors.lock().unwrap().push_back(refused("MP-124 Invalid JWT signature"));
+    let (first, call) = (request("a:b"), house.call());
+    let slow = house.cache.token(&first, &call);
+    house.token().await.unwrap_err();
+    slow.await.unwrap_err();
+    assert_eq!(house.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_source_that_gives_up_before_the_deadline_is_not_asked_again_at_once() {
+    let house = House::open();
+    let gives_up = Error::Deadline(Some(Box::new(overloaded(60))));
+    house.source.errors.lock().unwrap().extend(vec![gives_up.clone(); 20]);
+    assert_eq!(house.token().await.unwrap_err(), gives_up);
+    assert_eq!(house.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_without_time_starts_no_flight() {
+    let house = House::open();
+    let call = Call::within(&*house.clock, Duration::ZERO);
+    let error = house.cache.token(&request("a:b"), &call).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline(_)));
+    settle().await;
+    assert_eq!(house.asked(), 0);
+}
+
+#[tokio::test]
+async fn callers_who_need_a_longer_life_than_the_flight_brings_share_the_next_one() {
+    let house = House::shut();
+    let modest = house.spawn_caller(Duration::from_secs(30));
+    settle().await;
+    let call = house.call().min_life(Duration::from_secs(100));
+    let demanding: Vec<_> = (0..50).map(|_| house.spawn_call(call.clone())).collect();
+    settle().await;
+    house.clock.advance(Duration::from_secs(25));
+    house.source.gate.add_permits(1);
+    assert_eq!(modest.await.unwrap().unwrap().secret(), "token-1");
+    settle().await;
+    assert_eq!(house.asked(), 2);
+    house.source.gate.add_permits(1);
+    for caller in demanding {
+        assert_eq!(caller.await.unwrap().unwrap().secret(), "token-2");
+    }
+    assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_who_needs_more_than_tokens_live_is_alone_in_its_failure() {
+    let house = House::shut();
+    let needed = Duration::from_secs(500);
+    let demanding = house.spawn_call(house.call().min_life(needed));
+    settle().await;
+    let modest = house.spawn_caller(Duration::from_secs(30));
+    settle().await;
+    house.source.gate.add_permits(2);
+    assert_eq!(demanding.await.unwrap().unwrap_err(), too_short(needed));
+    assert_eq!(modest.await.unwrap().unwrap().secret(), "token-2");
+    assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
+async fn renewing_in_a_full_cache_drops_nothing() {
+    let house = House::with_gate(Semaphore::MAX_PERMITS, 100);
+    for number in 0..100 {
+        house.cache.token(&request(&format!("a:{number}")), &house.call()).await.unwrap();
+    }
+    house.cache.token(&request("a:7"), &house.call().fresh()).await.unwrap();
+    assert_eq!(house.cache.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_who_fill_the_cache_together_all_get_their_tokens() {
+    let house = House::with_gate(Semaphore::MAX_PERMITS, 1);
+    let callers: Vec<_> = (0..2_000)
+        .map(|number| {
+            let (cache, call) = (house.cache.clone(), house.call());
+            tokio::spawn(async move { cache.token(&request(&format!("a:{number}")), &call).await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert_eq!(house.cache.len(), 1);
+}
+
+/// Gives the same token over and over, as an authority does that caches too.
+#[derive(Debug)]
+struct Same(AccessToken, AtomicUsize);
+
+impl TokenSource for Same {
+    fn token<'a>(&'a self, _: &'a TokenRequest, _: &'a Call) -> BoxFuture<'a, Result<AccessToken, Error>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+
+    fn trouble(&self) -> Option<Error> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_gives_the_same_token_again_is_not_asked_in_a_loop() {
+    let clock = House::open().clock;
+    let text = "same".to_owned().into();
+    let token = AccessToken::issued(
+        text,
+        String::new(),
+        clock.now(),
+        clock.numeric_date(),
+        LIFE,
+        Provenance::default(),
+    );
+    let source = Arc::new(Same(token, AtomicUsize::new(0)));
+    let cache = Cached::new(source.clone(), clock.clone(), 10);
+    cache.keep_warm(request("a:b"));
+    settle().await;
+    clock.advance(LIFE * 3 / 4);
+    for _ in 0..50 {
+        cache.token(&request("a:b"), &Call::new(&*clock)).await.unwrap();
+        settle().await;
+    }
+    assert_eq!(source.1.load(Ordering::SeqCst), 2);
+    // Not even when what it gives has expired.
+    clock.advance(LIFE);
+    settle().await;
+    let asked = source.1.load(Ordering::SeqCst);
+    assert!(asked <= 4, "{asked}");
+}
+
+#[tokio::test]
+async fn a_renewal_that_ended_while_the_wall_clock_was_wrong_is_taken_up_again() {
+    let house = House::open();
+    house.token().await.unwrap();
+    house.clock.advance(LIFE * 3 / 4);
+    let wall = house.clock.wall();
+    house.source.errors.lock().unwrap().push_back(refused("MP-124"));
+    house.token().await.unwrap();
+    house.clock.set_wall(wall + LIFE);
+    settle().await;
+    house.clock.set_wall(wall);
+    assert_eq!(house.token().await.unwrap().secret(), "token-1");
+    settle().await;
+    assert_eq!(house.token().await.unwrap().secret(), "token-3");
+}
+
+#[tokio::test]
+async fn a_warm_token_that_ran_out_of_time_is_tried_again_with_backoff() {
+    let house = House::open();
+    house.source.errors.lock().unwrap().push_back(Error::Deadline(Some(Box::new(overloaded(1)))));
+    house.cache.keep_warm(request("a:b"));
+    settle().await;
+    assert_eq!(house.asked(), 1);
+    house.clock.advance(Duration::from_secs(2));
+    settle().await;
+    assert_eq!(house.token().await.unwrap().delivery(), Delivery::Cached);
+}
+
+#[tokio::test]
+async fn renewals_leave_an_authority_alone_for_as_long_as_it_asks() {
+    let house = House::open();
+    house.source.errors.lock().unwrap().extend([overloaded(20), overloaded(1_000_000_000)]);
+    house.cache.keep_warm(request("a:b"));
+    settle().await;
+    house.clock.advance(Duration::from_secs(19));
+    settle().await;
+    assert_eq!(house.asked(), 1);
+    house.clock.advance(Duration::from_secs(1));
+    settle().await;
+    assert_eq!(house.asked(), 2);
+    // Not for thirty years, though.
+    house.clock.advance(Duration::from_secs(600));
+    settle().await;
+    assert_eq!(house.asked(), 3);
+}
+
+#[tokio::test]
+async fn a_refusal_is_forgotten_once_a_token_came() {
+    let house = House::open();
+    house.source.errors.lock().unwrap().push_back(refused("MP-124"));
+    house.token().await.unwrap_err();
+    house.cache.keep_warm(request("a:b"));
+    settle().await;
+    house.clock.advance(Duration::from_secs(2));
+    let call = house.call().min_life(LIFE - Duration::from_secs(1));
+    assert_eq!(house.cache.token(&request("a:b"), &call).await.unwrap().secret(), "token-3");
 }

@@ -17,16 +17,16 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    flight::{Flights, Landing},
+    flight::{Boarding, Departure, Flights, Landing, Terms},
     refusals::Refusals,
     store::{Entry, Store},
 };
 use super::{AccessToken, Delivery, Error, TokenSource, retry::backoff};
 use crate::{
-    call::{Call, DEFAULT_PATIENCE, Priority},
+    call::{Call, Priority},
     clock::{BoxFuture, Clock},
     grant::TokenRequest,
-    sign::{Fault, Retry},
+    sign::{self, Fault, Retry},
 };
 
 /// How many tokens a cache holds unless told otherwise: one per customer and scope of a large supplier.
@@ -79,8 +79,8 @@ impl Cached {
                 cache.renew(&request, Lifespan::ForEver).await;
                 let due = cache.0.store.entry(&request).map(|entry| entry.refresh_at);
                 // No entry: it had to make room for others.
-                let due = due.unwrap_or_else(|| cache.0.clock.now() + AFTER_A_REFUSAL);
-                cache.0.clock.sleep_until(due).await;
+                let now = cache.0.clock.now();
+                cache.0.clock.sleep_until(due.unwrap_or(now + AFTER_A_REFUSAL).max(now + LEAST_PAUSE)).await;
             }
         }));
     }
@@ -97,7 +97,8 @@ impl Cached {
         self.len() == 0
     }
 
-    /// Ends all flights and renewals and waits for them, `patience` at most. Later requests get [`Error::Closed`].
+    /// Ends all flights and renewals and waits for them, `patience` at most. Later requests that no stored token answers
+    /// get [`Error::Closed`].
     pub async fn shutdown(&self, patience: Duration) {
         self.0.stop.cancel();
         self.0.tasks.close();
@@ -128,9 +129,11 @@ impl Cached {
         if !entry.claim_renewal() || self.0.stop.is_cancelled() {
             return;
         }
-        let (cache, request) = (self.clone(), request.clone());
+        let (cache, request, entry) = (self.clone(), request.clone(), entry.clone());
         self.0.tasks.spawn(self.0.stop.clone().run_until_cancelled_owned(async move {
             cache.renew(&request, Lifespan::OfTheToken).await;
+            // If it is read again all the same (the wall clock was wrong for a moment), another may try.
+            entry.release_renewal();
         }));
     }
 
@@ -150,13 +153,8 @@ impl Cached {
             if gone && lifespan == Lifespan::OfTheToken {
                 return;
             }
-            let pause = match error.retry() {
-                // Whoever waits for this has to act; look again now and then in case they have.
-                Retry::Never => AFTER_A_REFUSAL,
-                Retry::NewGrant => Duration::ZERO,
-                Retry::After(least) => least,
-            };
-            clock.sleep_until(clock.now() + delays.next().unwrap_or_default().max(pause)).await;
+            let pause = delays.next().unwrap_or_default().max(pause_after(&error));
+            clock.sleep_until(clock.now() + pause).await;
         }
     }
 
@@ -164,54 +162,80 @@ impl Cached {
         if self.0.stop.is_cancelled() {
             return Err(Error::Closed);
         }
+        if call.is_over(&*self.0.clock) {
+            return Err(self.out_of_time());
+        }
         if call.wants_fresh() {
             let token = self.0.source.token(request, call).await?;
-            self.0.refusals.forget(request);
-            self.0.store.insert(request, &token, &*self.0.clock);
+            self.keep(request, &token);
             return Ok(token);
-        }
-        if let Some(refusal) = self.0.refusals.remembered(request, &*self.0.clock) {
-            return Err(refusal);
         }
         self.join_flight(request, call).await
     }
 
     /// Waits on the flight for `request`, the one in the air or a new one.
     async fn join_flight(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
+        let clock = &*self.0.clock;
         loop {
-            let clock = &*self.0.clock;
-            let deadline = clock.now() + call.left(clock).max(DEFAULT_PATIENCE);
-            let (waiter, departure) = self.0.flights.join(request, call.priority(), deadline);
+            let terms = Terms::of(call, clock);
+            let (waiter, departure) =
+                match self.0.flights.join(request, terms, || self.landed_before(request, call)) {
+                    Boarding::Landed(landing) => return landing,
+                    Boarding::Waiting(waiter, departure) => (waiter, departure),
+                };
             if let Some(departure) = departure {
-                self.depart(request, call, departure);
+                self.depart(request, terms, departure);
             }
-            let priority = waiter.flight_priority();
+            let flight = waiter.terms();
             let landed = tokio::select! {
+                biased;
                 landed = waiter.landed() => landed,
-                () = self.0.clock.sleep_until(call.deadline()) => return Err(self.out_of_time()),
+                () = clock.sleep_until(call.deadline()) => return Err(self.out_of_time()),
             };
             match landed {
-                Ok(token) if token.left(&*self.0.clock) < call.required_life() => {
-                    // The flight was for somebody who needed less.
-                    return self.0.source.token(request, call).await;
-                }
+                // The flight was for somebody who needed less.
+                Ok(token)
+                    if flight.required_life < call.required_life()
+                        && token.left(clock) < call.required_life() => {}
+                // The flight was for somebody who needed more than there is.
+                Err(Error::TooShort { .. }) if flight.required_life > call.required_life() => {}
                 // A renewal is the first to be turned away when the device is busy; its caller is not.
-                Err(error) if error.kind() == Fault::Load && priority < call.priority() => {}
-                // The flight is out of time, the waiter is not. A flight that gave up early did so because there is no
-                // point in asking again so soon: the next one waits until the time of this one is up.
-                Err(Error::Deadline(_)) if waiter.flight_deadline() < call.deadline() => {
+                Err(error) if error.kind() == Fault::Load && flight.priority < call.priority() => {}
+                // The flight had less time than the waiter. One that gave up early did so because there is no point in
+                // asking again so soon: the next one starts when the time of this one is up.
+                Err(Error::Deadline(_) | Error::Sign(sign::Error::Deadline))
+                    if flight.deadline < call.deadline() =>
+                {
                     tokio::select! {
-                        () = self.0.clock.sleep_until(waiter.flight_deadline()) => {}
+                        () = clock.sleep_until(flight.deadline) => {}
                         () = self.0.stop.cancelled() => return Err(Error::Closed),
-                    }
-                    // Others may have come and asked in the meantime.
-                    if let Some(token) = self.look_up(request, call) {
-                        return Ok(token);
                     }
                 }
                 other => return other,
             }
         }
+    }
+
+    /// What a flight has brought since the caller looked, or what a renewal need not fetch any more. Asked while no
+    /// flight can land, so that between two flights nobody starts a needless third.
+    fn landed_before(&self, request: &TokenRequest, call: &Call) -> Option<Landing> {
+        let clock = &*self.0.clock;
+        let renewal = call.priority() == Priority::Background;
+        let stored = self.0.store.with(request, |entry| {
+            let left = entry.token.left(clock);
+            let serves = !left.is_zero() && left >= call.required_life();
+            let serves = serves && (!renewal || entry.refresh_at > clock.now());
+            serves.then(|| entry.token.delivered(Delivery::Cached))
+        });
+        if let Some(token) = stored.flatten() {
+            return Some(Ok(token));
+        }
+        if renewal { None } else { self.0.refusals.remembered(request, clock).map(Err) }
+    }
+
+    fn keep(&self, request: &TokenRequest, token: &AccessToken) {
+        self.0.refusals.forget(request);
+        self.0.store.insert(request, token, &*self.0.clock);
     }
 
     /// The deadline has passed; whose fault that is, the source knows best.
@@ -220,23 +244,21 @@ impl Cached {
     }
 
     /// Starts the flight's task.
-    fn depart(&self, request: &TokenRequest, call: &Call, departure: flight::Departure) {
+    fn depart(&self, request: &TokenRequest, terms: Terms, departure: Departure) {
         let cache = self.clone();
         let request = request.clone();
-        let mut call_of_the_flight = Call::until(departure.deadline()).min_life(call.required_life());
-        if call.priority() == Priority::Background {
-            call_of_the_flight = call_of_the_flight.in_background();
-        }
         self.0.tasks.spawn(async move {
+            let call = terms.call();
             let landing: Landing = tokio::select! {
-                result = cache.0.source.token(&request, &call_of_the_flight) => result,
+                biased;
+                result = cache.0.source.token(&request, &call) => result,
                 // Nobody waits any more: nobody hears the answer either.
                 () = departure.abandoned() => Err(Error::Deadline(None)),
-                () = cache.0.clock.sleep_until(call_of_the_flight.deadline()) => Err(cache.out_of_time()),
+                () = cache.0.clock.sleep_until(terms.deadline) => Err(cache.out_of_time()),
                 () = cache.0.stop.cancelled() => Err(Error::Closed),
             };
             match &landing {
-                Ok(token) => cache.0.store.insert(&request, token, &*cache.0.clock),
+                Ok(token) => cache.keep(&request, token),
                 Err(error) => cache.0.refusals.remember(&request, error, &*cache.0.clock),
             }
             cache.0.flights.land(&request, departure, landing);
@@ -255,6 +277,26 @@ enum Lifespan {
 
 /// A renewal that was refused looks again after this long.
 const AFTER_A_REFUSAL: Duration = Duration::from_secs(60);
+
+/// A token that is kept warm is not asked for more often than this, whatever the authority gives.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest that an authority can ask a renewal to stay away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// How long a renewal waits at least after this failure.
+fn pause_after(error: &Error) -> Duration {
+    match error {
+        Error::Deadline(last) => last.as_deref().map(pause_after).unwrap_or_default(),
+        Error::Unreachable { retry_after: Some(asked), .. } => LONGEST_PAUSE.min(*asked),
+        _ => match error.retry() {
+            // Whoever waits for this has to act; look again now and then in case they have.
+            Retry::Never => AFTER_A_REFUSAL,
+            Retry::NewGrant => Duration::ZERO,
+            Retry::After(least) => least,
+        },
+    }
+}
 
 impl TokenSource for Cached {
     fn token<'a>(

@@ -1,6 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -8,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::unpoisoned;
 use crate::{
-    call::Priority,
-    clock::Instant,
+    call::{Call, DEFAULT_PATIENCE, Priority},
+    clock::{Clock, Instant},
     grant::TokenRequest,
     token::{AccessToken, Error},
 };
@@ -23,10 +24,34 @@ pub(super) struct Flights {
     in_the_air: Arc<Mutex<HashMap<TokenRequest, Flight>>>,
 }
 
+/// What a flight is started for. Others may join it who want something else.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) priority: Priority,
+    pub(super) required_life: Duration,
+    pub(super) deadline: Instant,
+}
+
+impl Terms {
+    /// Those of a flight for `call`: it has time enough for others who join it.
+    pub(super) fn of(call: &Call, clock: &dyn Clock) -> Self {
+        Self {
+            priority: call.priority(),
+            required_life: call.required_life(),
+            deadline: call.deadline().max(clock.now() + DEFAULT_PATIENCE),
+        }
+    }
+
+    /// How the flight asks.
+    pub(super) fn call(self) -> Call {
+        let call = Call::until(self.deadline).min_life(self.required_life);
+        if self.priority == Priority::Background { call.in_background() } else { call }
+    }
+}
+
 struct Flight {
     landing: watch::Receiver<Option<Landing>>,
-    priority: Priority,
-    deadline: Instant,
+    terms: Terms,
     waiters: usize,
     abandoned: CancellationToken,
     /// Tells a flight from an abandoned one for the same request that has not ended yet.
@@ -37,67 +62,63 @@ struct Flight {
 pub(super) struct Departure {
     landing: watch::Sender<Option<Landing>>,
     abandoned: CancellationToken,
-    deadline: Instant,
     number: u64,
 }
 
 impl Departure {
-    /// When the flight is out of time.
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
     /// Returns when nobody waits any more.
     pub(super) async fn abandoned(&self) {
         self.abandoned.cancelled().await;
     }
 }
 
+/// How one gets an answer.
+pub(super) enum Boarding {
+    /// It is there already.
+    Landed(Landing),
+    /// From a flight. Who gets the departure must start it.
+    Waiting(Waiter, Option<Departure>),
+}
+
 /// One who waits. Dropping it is going away.
 pub(super) struct Waiter {
     landing: watch::Receiver<Option<Landing>>,
-    priority: Priority,
-    deadline: Instant,
+    terms: Terms,
     flights: Arc<Mutex<HashMap<TokenRequest, Flight>>>,
     request: TokenRequest,
     number: u64,
 }
 
 impl Flights {
-    /// Joins the flight for `request`; the first to come gets the departure and must start it. `deadline` is for that
-    /// case: when the new flight is out of time.
+    /// Joins the flight for `request`; the first to come gets the departure. `landed_before` is asked first: until it has
+    /// answered, no flight lands.
     pub(super) fn join(
         &self,
         request: &TokenRequest,
-        priority: Priority,
-        deadline: Instant,
-    ) -> (Waiter, Option<Departure>) {
+        terms: Terms,
+        landed_before: impl FnOnce() -> Option<Landing>,
+    ) -> Boarding {
         let mut flights = unpoisoned(self.in_the_air.lock());
+        if let Some(landing) = landed_before() {
+            return Boarding::Landed(landing);
+        }
         if let Some(flight) = flights.get_mut(request) {
             flight.waiters += 1;
-            return (self.waiter(request, flight), None);
+            return Boarding::Waiting(self.waiter(request, flight), None);
         }
         let (sender, receiver) = watch::channel(None);
         let abandoned = CancellationToken::new();
         let number = next_number();
-        let flight = Flight {
-            landing: receiver,
-            priority,
-            deadline,
-            waiters: 1,
-            abandoned: abandoned.clone(),
-            number,
-        };
+        let flight = Flight { landing: receiver, terms, waiters: 1, abandoned: abandoned.clone(), number };
         let waiter = self.waiter(request, &flight);
         flights.insert(request.clone(), flight);
-        (waiter, Some(Departure { landing: sender, abandoned, deadline, number }))
+        Boarding::Waiting(waiter, Some(Departure { landing: sender, abandoned, number }))
     }
 
     fn waiter(&self, request: &TokenRequest, flight: &Flight) -> Waiter {
         Waiter {
             landing: flight.landing.clone(),
-            priority: flight.priority,
-            deadline: flight.deadline,
+            terms: flight.terms,
             flights: self.in_the_air.clone(),
             request: request.clone(),
             number: flight.number,
@@ -116,14 +137,9 @@ impl Flights {
 }
 
 impl Waiter {
-    /// Who the flight was started for.
-    pub(super) fn flight_priority(&self) -> Priority {
-        self.priority
-    }
-
-    /// When the flight is out of time, also if it gives up before.
-    pub(super) fn flight_deadline(&self) -> Instant {
-        self.deadline
+    /// What the flight was started for.
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// The end of the flight.

@@ -42,6 +42,11 @@ impl Entry {
         !self.renewing.load(Ordering::Relaxed) && !self.renewing.swap(true, Ordering::Relaxed)
     }
 
+    /// Lets another one claim it.
+    pub(super) fn release_renewal(&self) {
+        self.renewing.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn renewal_failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
@@ -73,37 +78,41 @@ impl Store {
     }
 
     pub(super) fn insert(&self, request: &TokenRequest, token: &AccessToken, clock: &dyn Clock) {
-        self.make_room(clock);
-        let lead = LONGEST_LEAD.min(token.life() / 4);
+        // Of what is left, not of what it had: a token that is given out again late in its life has a later refresh
+        // point than before, and its renewal does not run in a circle.
+        let lead = LONGEST_LEAD.min(token.expires_at().since(clock.now()) / 4);
         let entry = Entry {
             token: token.clone(),
             refresh_at: token.expires_at() - lead,
             renewing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         };
+        // One writer at a time, so that the bound is one. Readers do not notice.
+        let mut next_sweep = unpoisoned(self.next_sweep.lock());
+        self.make_room(request, clock, &mut next_sweep);
         self.tokens.pin().insert(request.clone(), Arc::new(entry));
     }
 
-    /// Drops what has expired, once a minute or when the store is full; then, if it is still full, the sixteenth that
-    /// expires first.
-    fn make_room(&self, clock: &dyn Clock) {
-        let full = self.tokens.len() >= self.capacity;
-        {
-            let mut next_sweep = unpoisoned(self.next_sweep.lock());
-            if !full && next_sweep.is_some_and(|at| clock.now() < at) {
-                return;
-            }
-            *next_sweep = Some(clock.now() + SWEEP_EVERY);
-        }
+    /// Drops what has expired, once a minute or when `request` has no place; then, if it still has none, the sixteenth
+    /// that expires first.
+    fn make_room(&self, request: &TokenRequest, clock: &dyn Clock, next_sweep: &mut Option<Instant>) {
         let tokens = self.tokens.pin();
+        let full = tokens.len() >= self.capacity && !tokens.contains_key(request);
+        if !full && next_sweep.is_some_and(|at| clock.now() < at) {
+            return;
+        }
+        *next_sweep = Some(clock.now() + SWEEP_EVERY);
         tokens.retain(|_, entry| !entry.token.left(clock).is_zero());
-        if tokens.len() < self.capacity {
+        if !full || tokens.len() < self.capacity {
             return;
         }
         let mut ends: Vec<Instant> = tokens.values().map(|entry| entry.token.expires_at()).collect();
-        let surplus = (tokens.len() - self.capacity + 1).max(self.capacity / 16).min(ends.len());
-        let (_, last_to_go, _) = ends.select_nth_unstable(surplus.saturating_sub(1));
-        let (last_to_go, mut surplus) = (*last_to_go, surplus);
+        let mut surplus = (self.capacity / 16).max(1);
+        if ends.len() < surplus {
+            return;
+        }
+        let (_, last_to_go, _) = ends.select_nth_unstable(surplus - 1);
+        let last_to_go = *last_to_go;
         tokens.retain(|_, entry| {
             let goes = surplus > 0 && entry.token.expires_at() <= last_to_go;
             surplus -= usize::from(goes);
