@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Context, ask::Ask, failure::Failure};
 use crate::{
     call::Call,
+    certificate::Certificate,
     clock::Clock,
     grant::TokenRequest,
     pipeline::{FirstCall, NamedToken, Pipeline},
@@ -40,8 +41,13 @@ enum Output {
 struct Step {
     step: &'static str,
     what: String,
-    #[serde(rename = "microseconds", serialize_with = "microseconds")]
-    took: Duration,
+    /// `None` for a step that there was nothing to do for.
+    #[serde(
+        rename = "microseconds",
+        serialize_with = "microseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    took: Option<Duration>,
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
@@ -75,9 +81,16 @@ async fn probe(
 fn identity(proven: &Proven) -> String {
     match (proven.kid(), proven.chain()) {
         (Some(kid), _) => format!("registered as {kid}"),
-        (None, Some(chain)) => format!("certificate of {}", chain.leaf().subject()),
+        (None, Some(chain)) => format!("certificate of {}", holder(chain.leaf())),
         (None, None) => "no identity".into(),
     }
+}
+
+/// Whom a certificate is for, as people name a company.
+fn holder(certificate: &Certificate) -> String {
+    let subject = || certificate.subject().to_string();
+    let name = certificate.organisation().map_or_else(subject, ToOwned::to_owned);
+    certificate.organisation_number().map_or_else(|_| name.clone(), |number| format!("{name} ({number})"))
 }
 
 fn token_sentence(named: &NamedToken, token: &AccessToken, clock: &dyn Clock) -> String {
@@ -94,15 +107,14 @@ async fn first_call(
     call: &Call,
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
-    let start = Instant::now();
-    let what = match named.first_call(token.scope()) {
+    match named.first_call(token.scope()) {
         FirstCall::TestAuth(test) => {
+            let start = Instant::now();
             let status = named.test_auth(&test, token, call).await?;
-            format!("GET {} answered {status}", test.url())
+            report.step("call", format!("GET {} answered {status}", test.url()), start)
         }
-        FirstCall::None(why) => why.to_owned(),
-    };
-    report.step("call", what, start)
+        FirstCall::None(why) => report.record(Step { step: "call", what: why.to_owned(), took: None }),
+    }
 }
 
 /// The same request once more, to show where nearly every answer comes from.
@@ -122,7 +134,7 @@ async fn asked_again(
         Delivery::Cached | Delivery::WhileDown => "from the cache",
     };
     let touched = if signatures == 0 { "not touched" } else { "used" };
-    report.record(Step { step: "again", what: format!("{from}; the key was {touched}"), took })
+    report.record(Step { step: "again", what: format!("{from}; the key was {touched}"), took: Some(took) })
 }
 
 struct Report<'a> {
@@ -133,12 +145,15 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn step(&mut self, step: &'static str, what: String, start: Instant) -> Result<(), Failure> {
-        self.record(Step { step, what, took: start.elapsed() })
+        self.record(Step { step, what, took: Some(start.elapsed()) })
     }
 
     fn record(&mut self, step: Step) -> Result<(), Failure> {
         match self.output {
-            Output::Text => writeln!(self.out, "{:<6} {}  ({})", step.step, step.what, readable(step.took))?,
+            Output::Text => {
+                let took = step.took.map(|took| format!("  ({})", readable(took))).unwrap_or_default();
+                writeln!(self.out, "{:<6} {}{took}", step.step, step.what)?;
+            }
             Output::Json => self.steps.push(step),
         }
         Ok(())
@@ -161,6 +176,6 @@ fn readable(took: Duration) -> String {
     }
 }
 
-fn microseconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(took.as_secs_f64() * 1e6)
+fn microseconds<S: serde::Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    took.map(|took| took.as_secs_f64() * 1e6).serialize(serializer)
 }
