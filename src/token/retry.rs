@@ -93,8 +93,8 @@ impl Trouble {
         let trouble = match &result {
             Ok(_) => None,
             Err(Error::Refused(refusal)) if refusal.is_clear() => None,
-            // A try that had no time left says nothing new.
-            Err(Error::Deadline(None)) => return result,
+            // A caller's lack of time says nothing of the authority.
+            Err(Error::Deadline(_)) => return result,
             Err(error) => Some(error.clone()),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;

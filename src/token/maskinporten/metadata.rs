@@ -56,7 +56,7 @@ impl Metadata {
     ///
     /// # Errors
     /// [`Error::Malformed`] when the metadata is another issuer's or sends grants elsewhere: that is an attack or a
-    /// wrong address, and no place to fall back from. [`Error::Deadline`] when others are still asking.
+    /// wrong address, and no place to fall back from. [`Error::Deadline`] when the caller has no more time for it.
     pub(super) async fn token_endpoint(&self, call: &Call) -> Result<Url, Error> {
         let mut known = tokio::select! {
             known = self.known.lock() => known,
@@ -65,9 +65,11 @@ impl Metadata {
         if let Some(known) = known.as_ref().filter(|known| known.until > self.clock.now()) {
             return Ok(known.token_endpoint.clone());
         }
-        let (token_endpoint, life) = match self.fetch(call).await? {
-            Some(endpoint) => (endpoint, TRUSTED),
-            None => (self.built_in()?, LOOK_AGAIN),
+        let (token_endpoint, life) = match (self.fetch(call).await?, known.as_ref()) {
+            (Some(endpoint), _) => (endpoint, TRUSTED),
+            // What was found there once is a better guess than what was built in.
+            (None, Some(known)) => (known.token_endpoint.clone(), LOOK_AGAIN),
+            (None, None) => (self.built_in()?, LOOK_AGAIN),
         };
         *known = Some(Known { token_endpoint: token_endpoint.clone(), until: self.clock.now() + life });
         Ok(token_endpoint)
@@ -85,6 +87,8 @@ impl Metadata {
                 tracing::debug!(status = response.status, "no metadata; the built-in endpoint serves");
                 return Ok(None);
             }
+            // The caller's lack of time says nothing of the metadata, and must not decide for the callers after it.
+            Err(_) if call.is_over(&*self.clock) => return Err(Error::Deadline(None)),
             Err(why) => {
                 tracing::debug!(%why, "no metadata; the built-in endpoint serves");
                 return Ok(None);
