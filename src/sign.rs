@@ -12,6 +12,7 @@
 mod error;
 mod file;
 pub mod pkcs11;
+mod verify;
 
 pub use self::{
     error::{Error, Fault, PinProblem, Retry, Sought},

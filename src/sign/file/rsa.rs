@@ -5,14 +5,16 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa::{KeyPair, KeyPairComponents},
     signature::{
-        KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-        RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaParameters,
+        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaParameters,
         RsaPublicKeyComponents,
     },
 };
 use der::{Decode, Sequence, asn1::UintRef};
 
-use crate::jose::{Algorithm, RsaPublicKey};
+use crate::{
+    jose::{Algorithm, RsaPublicKey},
+    sign::verify,
+};
 
 /// PKCS#1 `RSAPrivateKey` (RFC 8017 appendix A.1.2) of two primes; borrowed, so that nothing is copied.
 #[derive(Sequence)]
@@ -37,13 +39,13 @@ pub(super) struct Mechanism {
 
 /// `None` for algorithms that Maskinporten does not take.
 pub(super) fn mechanism(algorithm: Algorithm) -> Option<Mechanism> {
-    let (encoding, verification): (&dyn RsaEncoding, _) = match algorithm {
-        Algorithm::RS256 => (&RSA_PKCS1_SHA256, &RSA_PKCS1_2048_8192_SHA256),
-        Algorithm::RS384 => (&RSA_PKCS1_SHA384, &RSA_PKCS1_2048_8192_SHA384),
-        Algorithm::RS512 => (&RSA_PKCS1_SHA512, &RSA_PKCS1_2048_8192_SHA512),
+    let encoding: &dyn RsaEncoding = match algorithm {
+        Algorithm::RS256 => &RSA_PKCS1_SHA256,
+        Algorithm::RS384 => &RSA_PKCS1_SHA384,
+        Algorithm::RS512 => &RSA_PKCS1_SHA512,
         _ => return None,
     };
-    Some(Mechanism { encoding, verification })
+    Some(Mechanism { encoding, verification: verify::parameters(algorithm)? })
 }
 
 /// Why numbers make no key for us.

@@ -19,8 +19,8 @@ use super::{
     session::Connection,
 };
 use crate::{
-    jose::RsaPublicKey,
-    sign::{Error, Sought},
+    jose::{Algorithm, RsaPublicKey},
+    sign::{Error, Sought, verify},
 };
 
 /// A private key that was found, with all that is needed to sign with it.
@@ -68,7 +68,7 @@ impl SigningKey {
             return Err(unusable(format!("it has {} bits", public_key.bits())));
         }
         let spki = public_key.to_spki().map_err(|why| unusable(why.to_string()))?;
-        let verifier = if query.verify { Some(hash.verifier(&spki)?) } else { None };
+        let verifier = if query.verify { Some(verifier(query.algorithm, &spki)?) } else { None };
         let listed = context.get_mechanism_list(connection.slot).unwrap_or_default();
         let ladder = hash.ladder(&listed);
         Ok(Self { connection, spki, handle, hash, verifier, ladder, settled: Cell::new(None) })
@@ -97,6 +97,15 @@ impl SigningKey {
         // The ladder has at least one form, so something was refused.
         Err(refused.unwrap_or(Error::WrongSignature))
     }
+}
+
+/// The public key, made ready once to verify many signatures.
+fn verifier(algorithm: Algorithm, spki: &[u8]) -> Result<ParsedPublicKey, Error> {
+    let parameters = verify::parameters(algorithm).ok_or(Error::Algorithm(algorithm))?;
+    ParsedPublicKey::new(parameters, spki).map_err(|_| Error::UnusableKey {
+        key: "on the device".into(),
+        reason: "its public key is none that can be verified with".into(),
+    })
 }
 
 /// The signature, unless it is none of this key.
@@ -215,16 +224,16 @@ mod tests {
         let modulus = public.modulus().big_endian_without_leading_zero();
         let exponent = public.exponent().big_endian_without_leading_zero();
         let spki = RsaPublicKey::new(modulus, exponent).to_spki().unwrap();
-        let verifier = Hash::Sha256.verifier(&spki).unwrap();
+        let sha256 = verifier(Algorithm::RS256, &spki).unwrap();
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).unwrap();
 
-        assert_eq!(verified(Some(&verifier), b"message", signature.clone()), Ok(signature.clone()));
-        assert_eq!(verified(Some(&verifier), b"massage", signature.clone()), Err(Error::WrongSignature));
+        assert_eq!(verified(Some(&sha256), b"message", signature.clone()), Ok(signature.clone()));
+        assert_eq!(verified(Some(&sha256), b"massage", signature.clone()), Err(Error::WrongSignature));
         let cut = signature[1..].to_vec();
-        assert_eq!(verified(Some(&verifier), b"message", cut), Err(Error::WrongSignature));
-        assert_eq!(verified(Some(&verifier), b"message", Vec::new()), Err(Error::WrongSignature));
-        let sha384 = Hash::Sha384.verifier(&spki).unwrap();
+        assert_eq!(verified(Some(&sha256), b"message", cut), Err(Error::WrongSignature));
+        assert_eq!(verified(Some(&sha256), b"message", Vec::new()), Err(Error::WrongSignature));
+        let sha384 = verifier(Algorithm::RS384, &spki).unwrap();
         assert_eq!(verified(Some(&sha384), b"message", signature), Err(Error::WrongSignature));
     }
 }

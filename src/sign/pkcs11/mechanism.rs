@@ -1,12 +1,6 @@
 //! The two ways to ask a device for an RSASSA-PKCS1-v1_5 signature.
 
-use aws_lc_rs::{
-    digest::{self, SHA256, SHA384, SHA512, digest},
-    signature::{
-        ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-        RsaParameters,
-    },
-};
+use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512, digest};
 use cryptoki::{
     mechanism::{Mechanism, MechanismType},
     object::ObjectHandle,
@@ -77,19 +71,6 @@ impl Hash {
             Form::HashAndSign => session.sign(&mechanism, key, message),
             Form::Raw => session.sign(&mechanism, key, &self.digest_info(message)),
         }
-    }
-
-    /// The public key, made ready once to verify many signatures.
-    pub(super) fn verifier(self, spki: &[u8]) -> Result<ParsedPublicKey, Error> {
-        let scheme: &'static RsaParameters = match self {
-            Self::Sha256 => &RSA_PKCS1_2048_8192_SHA256,
-            Self::Sha384 => &RSA_PKCS1_2048_8192_SHA384,
-            Self::Sha512 => &RSA_PKCS1_2048_8192_SHA512,
-        };
-        ParsedPublicKey::new(scheme, spki).map_err(|_| Error::UnusableKey {
-            key: "on the device".into(),
-            reason: "its public key is none that can be verified with".into(),
-        })
     }
 
     /// DER of the DigestInfo: a prefix that names the hash (RFC 8017 section 9.2, note 1), then the hash.
