@@ -155,9 +155,13 @@ impl AccessToken {
     /// token expire early; one that was set back does not make it live longer.
     #[must_use]
     pub fn left(&self, clock: &dyn Clock) -> Duration {
-        let monotonic = self.inner.expires_at.since(clock.now());
-        let wall = Duration::from_secs(self.inner.expires_wall.saturating_sub(clock.numeric_date()));
-        monotonic.min(wall)
+        self.left_at(clock.now(), clock.numeric_date())
+    }
+
+    /// [`left`](Self::left) by clocks that were read already: monotonic time, and seconds since 1970.
+    fn left_at(&self, now: Instant, wall: u64) -> Duration {
+        let wall = Duration::from_secs(self.inner.expires_wall.saturating_sub(wall));
+        self.inner.expires_at.since(now).min(wall)
     }
 
     /// The token, when it lasts as long as the caller needs it.
