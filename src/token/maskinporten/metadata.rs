@@ -134,3 +134,82 @@ fn well_known(issuer: &Url) -> Url {
     url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
     url
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::UNIX_EPOCH,
+    };
+
+    use axum::{Router, http::StatusCode, routing::get};
+
+    use super::*;
+    use crate::{clock::ManualClock, http::Options};
+
+    /// An authority on this machine whose token endpoint is not the built-in one.
+    struct Stand {
+        clock: Arc<ManualClock>,
+        up: Arc<AtomicBool>,
+        metadata: Metadata,
+        issuer: Url,
+    }
+
+    impl Stand {
+        async fn new() -> Self {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let issuer: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+            let up = Arc::new(AtomicBool::new(true));
+            let document = serde_json::json!({"issuer": issuer, "token_endpoint": format!("{issuer}moved")});
+            let answer = {
+                let up = up.clone();
+                move || async move {
+                    let status = if up.load(Ordering::SeqCst) {
+                        StatusCode::OK
+                    } else {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    };
+                    (status, document.to_string())
+                }
+            };
+            let router = Router::new().route("/.well-known/oauth-authorization-server", get(answer));
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            let clock = ManualClock::at(UNIX_EPOCH);
+            let http = Arc::new(Http::new(Options::default(), clock.clone()));
+            let metadata = Metadata::new(http, clock.clone(), Endpoints::of(issuer.clone()));
+            Self { clock, up, metadata, issuer }
+        }
+
+        async fn endpoint(&self, patience: Duration) -> Result<String, Error> {
+            let call = Call::within(&*self.clock, patience);
+            let endpoint = self.metadata.token_endpoint(&call).await?;
+            Ok(endpoint.path().to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_was_discovered_serves_on_when_the_metadata_goes_away() {
+        let stand = Stand::new().await;
+        assert_eq!(stand.endpoint(PATIENCE).await.unwrap(), "/moved");
+        stand.up.store(false, Ordering::SeqCst);
+        stand.clock.advance(TRUSTED + Duration::from_secs(1));
+        assert_eq!(stand.endpoint(PATIENCE).await.unwrap(), "/moved");
+    }
+
+    #[tokio::test]
+    async fn the_built_in_endpoint_serves_until_the_metadata_is_there() {
+        let stand = Stand::new().await;
+        stand.up.store(false, Ordering::SeqCst);
+        assert_eq!(stand.endpoint(PATIENCE).await.unwrap(), stand.issuer.join("token").unwrap().path());
+        stand.up.store(true, Ordering::SeqCst);
+        stand.clock.advance(LOOK_AGAIN);
+        assert_eq!(stand.endpoint(PATIENCE).await.unwrap(), "/moved");
+    }
+
+    #[tokio::test]
+    async fn a_caller_without_time_does_not_decide_for_those_after_it() {
+        let stand = Stand::new().await;
+        assert_eq!(stand.endpoint(Duration::ZERO).await, Err(Error::Deadline(None)));
+        assert_eq!(stand.endpoint(PATIENCE).await.unwrap(), "/moved");
+    }
+}
