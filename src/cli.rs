@@ -13,6 +13,7 @@ mod probe;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod table;
+mod terminal;
 mod token;
 
 use std::{
@@ -27,7 +28,7 @@ use std::{
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use self::failure::Failure;
+use self::{failure::Failure, terminal::Terminal};
 use crate::{
     clock::{Clock, SystemClock},
     config::{self as configuration, Config},
@@ -92,8 +93,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return report(&Failure::needs_person(why.to_string(), "Look at the limits of this user."));
         }
     };
+    let terminal = Terminal::as_found();
     let mut out = io::stdout().lock();
     let result = runtime.block_on(run(cli.command, &context, &mut out));
+    // A thread that still waits for a person to type is not waited for.
+    runtime.shutdown_background();
+    terminal.restore();
     match result.and_then(|()| out.flush().map_err(Failure::from)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
