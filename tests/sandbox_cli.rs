@@ -19,7 +19,11 @@ use std::{
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustix::process::{Pid, Signal, kill_process};
-use segl::{certificate::Chain, config::Config};
+use segl::{
+    certificate::Chain,
+    config::Config,
+    sandbox::{Clients, Knobs},
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -364,7 +368,7 @@ async fn clients_of_ones_own_take_the_place_of_the_demonstrations() {
 
 #[tokio::test]
 async fn knobs_change_the_answers_and_unknown_ones_are_refused() {
-    let arguments = ["--state", state(), "--knob", "customs_lifetime=100", "--knob", "altinn_body=quoted"];
+    let arguments = ["--state", state(), "--knob", "customs_lifetime=100", "--knob", "error_style=2022"];
     let running = Running::start(private_folder(), &arguments).await;
     assert!(running.token("road").await["expires_in"].as_u64().unwrap() <= 100);
     running.token("instances").await;
@@ -373,9 +377,28 @@ async fn knobs_change_the_answers_and_unknown_ones_are_refused() {
         ("strict", "has no value"),
         ("strict_time=true", "unknown field `strict_time`"),
         ("strict_iat=perhaps", "expected a boolean"),
+        ("error_style=2023", "expected `2022` or `2026`"),
+        ("token_lifetime=-1", "expected u64"),
     ] {
         let said = refused(folder.path(), &["--any-ports", "--knob", knob]).await;
         assert!(said.contains(expected) && said.contains("--knob NAME=VALUE"), "{said}");
+    }
+}
+
+#[test]
+fn the_documentation_has_every_knob_with_its_default_and_an_example_of_clients_that_is_valid() {
+    let document = include_str!("../docs/sandbox.md");
+    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let clients = Clients::from_toml(example).unwrap();
+    assert_eq!(clients.ids().collect::<Vec<_>>(), ["5e610000-0000-4000-8000-0000000000aa"]);
+    let defaults = serde_json::to_value(Knobs::default()).unwrap();
+    for (name, value) in defaults.as_object().unwrap() {
+        let value = match value {
+            Value::Null => "none".to_owned(),
+            Value::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        assert!(document.contains(&format!("| `{name}` | {value} |")), "{name} = {value}");
     }
 }
 

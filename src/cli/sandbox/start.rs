@@ -280,19 +280,31 @@ impl Start {
     }
 
     fn knobs(&self) -> Result<Knobs, Failure> {
-        let remedy = "Write --knob NAME=VALUE; docs/sandbox.md lists the names.";
+        let refused = |why: String| {
+            Failure::needs_person(why, "Write --knob NAME=VALUE; docs/sandbox.md lists the names.")
+        };
         let mut table = toml::Table::new();
         for knob in &self.knob {
-            let (name, value) = knob
-                .split_once('=')
-                .ok_or_else(|| Failure::needs_person(format!("--knob {knob:?} has no value"), remedy))?;
-            // A bare word is a string; everything else is written as in TOML.
-            let value = value.parse().unwrap_or_else(|_| toml::Value::from(value));
-            table.insert(name.to_owned(), value);
+            let (name, value) =
+                knob.split_once('=').ok_or_else(|| refused(format!("--knob {knob:?} has no value")))?;
+            table.insert(
+                name.to_owned(),
+                knob_value(name, value).map_err(|why| refused(format!("--knob: {why}")))?,
+            );
         }
-        Knobs::deserialize(table)
-            .map_err(|why| Failure::needs_person(format!("--knob: {}", why.message()), remedy))
+        Knobs::deserialize(table).map_err(|why| refused(format!("--knob: {}", why.message())))
     }
+}
+
+/// The value of one knob: text where the knob takes text, else a number or a boolean as in TOML.
+fn knob_value(name: &str, value: &str) -> Result<toml::Value, String> {
+    let fits = |value: &toml::Value| {
+        Knobs::deserialize(toml::Table::from_iter([(name.to_owned(), value.clone())]))
+            .map_err(|why| why.message().to_owned())
+    };
+    let word = toml::Value::from(value);
+    let Err(why) = fits(&word) else { return Ok(word) };
+    value.parse().ok().filter(|value| fits(value).is_ok()).ok_or(why)
 }
 
 fn announce(sandbox: &Sandbox, hints: &[String]) -> io::Result<()> {
