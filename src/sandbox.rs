@@ -34,6 +34,7 @@ mod issuer_key;
 mod jws;
 mod knobs;
 mod maskinporten;
+mod message;
 mod organisation;
 mod production;
 mod refusal;

@@ -13,7 +13,9 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    clients::Clients, customs::bearer, knobs::AltinnBody, maskinporten::json_response, server::GUESS,
+    clients::Clients,
+    knobs::AltinnBody,
+    message::{GUESS, bearer, json_response},
     world::World,
 };
 

@@ -16,9 +16,8 @@ use serde_json::json;
 
 use super::{
     knobs::CustomsError,
-    maskinporten::{is_form, json_response},
-    server::GUESS,
-    world::{World, locked},
+    message::{GUESS, bearer, is_form, json_response},
+    world::{Issued, World, locked},
 };
 use crate::jose::base64url;
 
@@ -27,13 +26,6 @@ pub(super) const TEST_AUTH: &str = "/api/movement/road/v2/test-auth";
 
 /// Most tokens remembered; at the limit, the one that ends first is forgotten.
 const MOST_TOKENS: usize = 16_384;
-
-/// What a Customs token stands for.
-#[derive(Clone, Debug)]
-pub(super) struct Issued {
-    expires: u64,
-    scopes: Vec<String>,
-}
 
 /// Why an exchange is refused. Only the text about scopes is documented.
 enum Refusal {
@@ -167,13 +159,6 @@ impl Refusal {
         response.headers_mut().insert(GUESS, HeaderValue::from_static("status, shape, error"));
         response
     }
-}
-
-/// The token of `Authorization: Bearer …` (RFC 6750 section 2.1).
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 fn random() -> Vec<u8> {

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -17,7 +17,7 @@ use super::{
     details::SYSTEM_USER,
     examine::{Approved, Examiner},
     knobs::Knobs,
-    server::GUESS,
+    message::{GUESS, is_form, json_response},
     world::World,
 };
 use crate::jose::base64url;
@@ -156,14 +156,4 @@ fn claims(approved: &Approved, issuer: &str, now: u64) -> Map<String, Value> {
 fn random_jti() -> String {
     let two = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
     base64url(two)
-}
-
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next());
-    media_type.is_some_and(|media| media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-}
-
-pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

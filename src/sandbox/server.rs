@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     serve::Listener,
@@ -31,9 +31,6 @@ use tokio_util::{
 };
 
 use super::{Authority, counters::Endpoint, world::World};
-
-/// The header that says what of an answer nobody has published.
-pub(super) const GUESS: HeaderName = HeaderName::from_static("segl-sandbox-guess");
 
 /// Largest request body, in bytes. A grant with a chain of certificates is about a tenth of it.
 pub(super) const LARGEST_BODY: usize = 64 * 1024;

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Authority, TestCa, clients::Clients, counters::Counting, customs::Issued, issuer_key::IssuerKey,
-    knobs::Knobs, replay::Replay,
+    Authority, TestCa, clients::Clients, counters::Counting, issuer_key::IssuerKey, knobs::Knobs,
+    replay::Replay,
 };
 use crate::clock::Clock;
 
@@ -34,6 +34,13 @@ pub(super) struct World {
     pub(super) counting: Counting,
     pub(super) gates: Gates,
     pub(super) stop: CancellationToken,
+}
+
+/// What a Customs token stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Issued {
+    pub(super) expires: u64,
+    pub(super) scopes: Vec<String>,
 }
 
 impl World {
