@@ -198,6 +198,9 @@ pub enum Error {
     Closed,
 }
 
+/// The first pause before another try; the next ones double.
+const SOON: Duration = Duration::from_millis(250);
+
 impl From<grant::Error> for Error {
     fn from(error: grant::Error) -> Self {
         match error {
@@ -231,12 +234,10 @@ impl Error {
             Self::Refused(refusal) => match refusal.code.as_deref() {
                 Some("MP-012" | "MP-130") => Retry::NewGrant,
                 _ if refusal.may_be_propagation() => Retry::After(Duration::from_secs(5)),
-                _ if !refusal.is_clear() => Retry::After(Duration::from_secs(1)),
+                _ if !refusal.is_clear() => Retry::After(SOON),
                 _ => Retry::Never,
             },
-            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Deadline(None) => {
-                Retry::After(Duration::from_secs(1))
-            }
+            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Deadline(None) => Retry::After(SOON),
             Self::Deadline(Some(last)) => last.retry(),
             Self::Request(_) | Self::TooShort { .. } | Self::Closed => Retry::Never,
         }

@@ -36,7 +36,7 @@ impl<'a> Tries<'a> {
                 Duration::ZERO
             }
             Retry::After(least) if worth_waiting_for(&error) => {
-                self.delays.next().unwrap_or(least).max(asked_for(&error))
+                self.delays.next().unwrap_or_default().max(least).max(asked_for(&error))
             }
             _ => return Err(error),
         };
