@@ -154,7 +154,7 @@ fn cached_token(criterion: &mut Criterion) {
 fn ratios() {
     const ROUNDS: usize = 301;
     // A round is over before a busy machine takes the processor away.
-    const HITS: u64 = 5_000;
+    const HITS: u64 = 20_000;
     let bench = Bench::new();
     for (name, threads, choose) in SHAPES {
         let nanoseconds = |work: &(dyn Fn(usize, u64) + Sync)| {
