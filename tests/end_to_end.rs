@@ -9,12 +9,22 @@
     reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "end_to_end/command_line.rs"]
+mod command_line;
 #[path = "end_to_end/crowd.rs"]
 mod crowd;
+#[path = "end_to_end/device.rs"]
+mod device;
 #[path = "end_to_end/file_key.rs"]
 mod file_key;
+#[path = "end_to_end/odd_servers.rs"]
+mod odd_servers;
 #[path = "end_to_end/outage.rs"]
 mod outage;
+#[path = "end_to_end/secrets.rs"]
+mod secrets;
+#[path = "support/softhsm.rs"]
+mod softhsm;
 #[path = "support/stand.rs"]
 mod stand;
 #[path = "end_to_end/thrift.rs"]

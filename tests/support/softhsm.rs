@@ -108,6 +108,11 @@ impl SoftHsm {
         fs::rename(self.folder.join("away"), self.folder.join("tokens")).unwrap();
     }
 
+    /// Where SoftHSM2 looks for devices.
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.folder.join("tokens")
+    }
+
     pub(crate) fn library(&self) -> &'static Path {
         Path::new(LIBRARY)
     }

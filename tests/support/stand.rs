@@ -191,7 +191,7 @@ impl Said {
         let [what, remedy] = lines.as_slice() else { panic!("{self:?}") };
         let what = what.strip_prefix("segl: ").unwrap_or_else(|| panic!("{self:?}"));
         let remedy = remedy.strip_prefix("      ").unwrap_or_else(|| panic!("{self:?}"));
-        assert!(!what.is_empty() && remedy.ends_with('.'), "{self:?}");
+        assert!(!what.is_empty() && !remedy.is_empty(), "{self:?}");
         (what, remedy)
     }
 }
