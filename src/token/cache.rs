@@ -24,7 +24,7 @@ use self::{
 use super::{AccessToken, Delivery, Error, TokenSource, retry::backoff};
 use crate::{
     call::{Call, Priority},
-    clock::{BoxFuture, Clock},
+    clock::{BoxFuture, Clock, Instant},
     grant::TokenRequest,
     sign::{self, Fault, Retry},
 };
@@ -191,7 +191,7 @@ impl Cached {
             let landed = tokio::select! {
                 biased;
                 landed = waiter.landed() => landed,
-                () = clock.sleep_until(call.deadline()) => return Err(self.out_of_time()),
+                late = self.late(call.deadline()) => return Err(late),
             };
             match landed {
                 // The flight was for somebody who needed less.
@@ -244,6 +244,12 @@ impl Cached {
         Error::Deadline(self.0.source.trouble().map(Box::new))
     }
 
+    /// Waits until the deadline has passed and asks then and there, while the source is still at it.
+    async fn late(&self, deadline: Instant) -> Error {
+        self.0.clock.sleep_until(deadline).await;
+        self.out_of_time()
+    }
+
     /// Starts the flight's task.
     fn depart(&self, request: &TokenRequest, terms: Terms, departure: Departure) {
         let cache = self.clone();
@@ -255,7 +261,7 @@ impl Cached {
                 result = cache.0.source.token(&request, &call) => result,
                 // Nobody waits any more: nobody hears the answer either.
                 () = departure.abandoned() => Err(Error::Deadline(None)),
-                () = cache.0.clock.sleep_until(terms.deadline) => Err(cache.out_of_time()),
+                late = cache.late(terms.deadline) => Err(late),
                 () = cache.0.stop.cancelled() => Err(Error::Closed),
             };
             match &landing {

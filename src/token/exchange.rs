@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     AccessToken, Authority, Error, TokenSource,
-    response::{IssuedToken, unreachable},
+    response::{IssuedToken, no_answer, unreachable},
     retry::{Tries, Trouble},
 };
 use crate::{
@@ -102,11 +102,13 @@ impl Exchange {
 
     async fn exchange_once(&self, subject: &AccessToken, call: &Call) -> Result<AccessToken, Error> {
         let (asked_at, asked_wall) = (self.clock.now(), self.clock.numeric_date());
+        let authority = self.counterparty.authority();
+        let sending = self.counterparty.send(&self.http, subject, call);
         let response = self
-            .counterparty
-            .send(&self.http, subject, call)
+            .trouble
+            .unless(no_answer(authority), &*self.clock, sending)
             .await
-            .map_err(|why| unreachable(self.counterparty.authority(), why.to_string()))?;
+            .map_err(|why| unreachable(authority, why.to_string()))?;
         let ExchangedToken(issued) = self.counterparty.read(&response, subject, asked_wall)?;
         let provenance = subject.provenance().clone();
         Ok(AccessToken::issued(issued.text, issued.scope, asked_at, asked_wall, issued.life, provenance))
@@ -126,6 +128,6 @@ impl TokenSource for Exchange {
 
     /// The subject's trouble comes first: without a subject token nothing is exchanged.
     fn trouble(&self) -> Option<Error> {
-        self.subject.trouble().or_else(|| self.trouble.last())
+        self.subject.trouble().or_else(|| self.trouble.last(&*self.clock))
     }
 }

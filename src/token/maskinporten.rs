@@ -10,7 +10,7 @@ use url::Url;
 use self::metadata::Metadata;
 use super::{
     AccessToken, Authority, Error, Provenance, TokenSource,
-    response::{read_token_response, unreachable},
+    response::{no_answer, read_token_response, unreachable},
     retry::{Tries, Trouble},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     clock::{BoxFuture, Clock},
     grant::{Assertion, Grant, TokenRequest},
     http::{Http, Request},
-    sign::{Credential, Proven},
+    sign::{self, Credential, Proven},
 };
 
 /// `grant_type` of RFC 7523 section 2.1.
@@ -85,10 +85,17 @@ impl Maskinporten {
     }
 
     async fn ask_once(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
-        let endpoint = self.metadata.token_endpoint(call).await?;
-        let proven = self.credential.prove(call).await?;
-        let assertion = self.grant.assert(&proven, request, call).await?;
-        self.send(&endpoint, assertion, &proven, call).await
+        let (trouble, clock) = (&self.trouble, &*self.clock);
+        let silent = || no_answer(Authority::Maskinporten);
+        let endpoint = trouble.unless(silent(), clock, self.metadata.token_endpoint(call)).await?;
+        let signing = async {
+            let proven = self.credential.prove(call).await?;
+            let assertion = self.grant.assert(&proven, request, call).await?;
+            Ok::<_, Error>((proven, assertion))
+        };
+        let late = Error::Sign(sign::Error::Deadline);
+        let (proven, assertion) = trouble.unless(late, clock, signing).await?;
+        trouble.unless(silent(), clock, self.send(&endpoint, assertion, &proven, call)).await
     }
 
     async fn send(
@@ -130,6 +137,6 @@ impl TokenSource for Maskinporten {
     }
 
     fn trouble(&self) -> Option<Error> {
-        self.trouble.last()
+        self.trouble.last(&*self.clock)
     }
 }

@@ -10,6 +10,9 @@ use crate::http::Response;
 /// The longest token that is taken: far above any real one, and a bound on what a header must hold.
 const LONGEST_TOKEN: usize = 64 << 10;
 
+/// The longest life that is believed, in seconds: a year. A date in the place of a life would keep a dead token for ever.
+const LONGEST_LIFE: u64 = 366 * 24 * 60 * 60;
+
 /// A token as an authority issued it.
 pub(super) struct IssuedToken {
     pub(super) text: SecretString,
@@ -38,14 +41,18 @@ pub(super) fn read_token_response(authority: Authority, response: &Response) -> 
     if !body.token_type.as_deref().unwrap_or("Bearer").eq_ignore_ascii_case("bearer") {
         return Err(malformed("the token is no bearer token"));
     }
-    if body.expires_in == 0 {
-        return Err(malformed("the token has expired already"));
-    }
-    Ok(IssuedToken {
-        text: text?,
-        scope: body.scope.unwrap_or_default(),
-        life: Duration::from_secs(body.expires_in),
-    })
+    let life = believable(authority, body.expires_in)?;
+    Ok(IssuedToken { text: text?, scope: body.scope.unwrap_or_default(), life })
+}
+
+/// The life of a token, when it can be one.
+pub(super) fn believable(authority: Authority, seconds: u64) -> Result<Duration, Error> {
+    let problem = match seconds {
+        0 => "the token has expired already".into(),
+        1..=LONGEST_LIFE => return Ok(Duration::from_secs(seconds)),
+        _ => format!("the token is said to live {seconds} s"),
+    };
+    Err(Error::Malformed { authority, problem })
 }
 
 /// A status that is no success, as an error: "cannot serve" apart from "will not serve".
@@ -72,4 +79,9 @@ pub(super) fn token_text(authority: Authority, text: &str) -> Result<SecretStrin
 /// There was no answer at all.
 pub(super) fn unreachable(authority: Authority, problem: String) -> Error {
     Error::Unreachable { authority, problem, retry_after: None }
+}
+
+/// There has been no answer so far.
+pub(super) fn no_answer(authority: Authority) -> Error {
+    unreachable(authority, "it did not answer in time".into())
 }

@@ -1,8 +1,6 @@
 //! Altinn 3: GET with the Maskinporten token as bearer; the answer is the new token and nothing else
 //! (<https://docs.altinn.studio/api/authentication/>).
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 use url::Url;
 use zeroize::Zeroizing;
@@ -15,7 +13,7 @@ use crate::{
     jose,
     token::{
         AccessToken, Authority, Error,
-        response::{check_status, token_text},
+        response::{believable, check_status, token_text},
     },
 };
 
@@ -75,23 +73,26 @@ impl Counterparty for Altinn {
         let claims = jose::unverified_payload(&bare).ok_or_else(|| malformed("it is no JWT"))?;
         let life =
             life(&claims, now).ok_or_else(|| malformed("the token has no exp, or has expired already"))?;
+        let life = believable(Authority::Altinn, life)?;
         let text = token_text(Authority::Altinn, &bare)?;
         Ok(ExchangedToken(IssuedToken { text, scope: subject.scope().to_owned(), life }))
     }
 }
 
-/// What the token lives for: by our clock, and never more than the token says of itself, so that a clock that runs
+/// What the token lives for, in seconds: by our clock, and never more than the token says of itself, so that a clock that runs
 /// behind does not make it live longer.
-fn life(claims: &Map<String, Value>, now: u64) -> Option<Duration> {
+fn life(claims: &Map<String, Value>, now: u64) -> Option<u64> {
     let exp = claims.get("exp")?.as_u64()?;
     let by_our_clock = exp.checked_sub(now)?;
     let issued = claims.get("iat").or_else(|| claims.get("nbf")).and_then(Value::as_u64);
     let by_its_own = issued.map_or(by_our_clock, |issued| exp.saturating_sub(issued));
-    Some(by_our_clock.min(by_its_own)).filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    Some(by_our_clock.min(by_its_own))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         clock::{Clock, SystemClock},
