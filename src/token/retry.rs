@@ -138,3 +138,15 @@ impl Drop for Pending<'_> {
         *self.0.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many machines lose the same authority at the same moment.
+    #[test]
+    fn two_programs_do_not_pause_alike() {
+        let pauses = || backoff().take(8).collect::<Vec<_>>();
+        assert_ne!(pauses(), pauses());
+    }
+}
