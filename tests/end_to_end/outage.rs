@@ -64,7 +64,7 @@ async fn an_outage_that_ends_before_the_token_does_is_noticed_by_nobody() {
     set_outage(&stand.sandbox, true);
     assert_eq!(road.token(&call(&clock)).await.unwrap().secret(), token.secret());
     in_trouble(road.source()).await;
-    for _ in 0..35 {
+    for _ in 0..31 {
         clock.advance(Duration::from_secs(1));
         settle().await;
     }
