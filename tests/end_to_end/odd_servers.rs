@@ -197,10 +197,10 @@ async fn the_program_gives_up_when_it_was_told_to() {
     stand.configure(&stand.key_client().replace(stand.sandbox.issuer(), &server.issuer()));
     server.answers(Answer::ThenSilence("HTTP/1.1 200 OK\r\n\r\n".into()));
     let began = std::time::Instant::now();
-    let said = stand.segl(&["token", "maskinporten", "--timeout", "1"]).await;
+    let said = stand.segl(&["token", "maskinporten", "--timeout", "3"]).await;
     assert!(said.failed(3).0.contains("Maskinporten cannot be reached: it did not answer"), "{said:?}");
-    // One second, and what a busy machine needs to start a program.
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // Three seconds, and what a busy machine needs to start a program; 30 s is what it has untold.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 /// How a caller fares whose time passes when the server has shown what it does.
