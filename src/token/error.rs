@@ -69,10 +69,11 @@ impl Refusal {
         }
     }
 
-    /// Whether the authority said what is wrong. A refusal that does not may be tried again.
+    /// Whether the authority said what is wrong. A refusal that does not may be tried again. Altinn says it by the
+    /// status: its 401 means the token, often without a word beside it.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        self.error.is_some() || self.code.is_some()
+        self.error.is_some() || self.code.is_some() || self.authority == Authority::Altinn
     }
 
     /// Whether the key may just not have reached the authority yet (2 to 15 minutes after upload).
