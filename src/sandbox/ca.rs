@@ -1,6 +1,10 @@
 //! The test CA: a root, an issuing CA below it, and certificates like those of a Norwegian enterprise.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use pkcs8::{
     der::{self, Encode, Sequence},
@@ -187,7 +191,7 @@ impl TestCa {
         request.verify_signature().map_err(|_| Error::Request("is not signed by the key it is for"))?;
         let info = &request.certification_request_info;
         let name = common_name(&info.subject).unwrap_or_else(|| HOLDER_NAME.into());
-        self.issue(info.subject_pki.raw, orgno, &name, Profile::Seid2)
+        self.issue(info.subject_pki.raw, orgno, &name, Profile::Seid2, None)
     }
 
     /// A certificate of any profile for a public key (DER SubjectPublicKeyInfo): for tests that need a wrong
@@ -196,10 +200,26 @@ impl TestCa {
     /// # Errors
     /// As [`issue_from_csr`](Self::issue_from_csr).
     pub fn issue_for(&self, spki: &[u8], orgno: &str, profile: Profile) -> Result<Issued, Error> {
-        self.issue(spki, orgno, HOLDER_NAME, profile)
+        self.issue(spki, orgno, HOLDER_NAME, profile, None)
     }
 
-    fn issue(&self, spki: &[u8], orgno: &str, name: &str, profile: Profile) -> Result<Issued, Error> {
+    /// A virksomhetssertifikat that begins after `previous` does: of two for one key, the newer is used, and
+    /// certificates know whole seconds only.
+    ///
+    /// # Errors
+    /// As [`issue_from_csr`](Self::issue_from_csr).
+    pub fn issue_after(&self, previous: SystemTime, spki: &[u8], orgno: &str) -> Result<Issued, Error> {
+        self.issue(spki, orgno, HOLDER_NAME, Profile::Seid2, Some(previous))
+    }
+
+    fn issue(
+        &self,
+        spki: &[u8],
+        orgno: &str,
+        name: &str,
+        profile: Profile,
+        previous: Option<SystemTime>,
+    ) -> Result<Issued, Error> {
         if !organisation::is_number(orgno) {
             return Err(Error::OrganisationNumber(orgno.into()));
         }
@@ -216,6 +236,7 @@ impl TestCa {
             Profile::NotYetValid => (now + DAY, now + LIFE),
             _ => (now - Duration::from_secs(60), now + LIFE),
         };
+        let from = previous.map_or(from, |previous| from.max(previous + Duration::from_secs(1)));
         params.not_before = OffsetDateTime::from(from);
         params.not_after = OffsetDateTime::from(to);
         Ok(Issued {

@@ -150,8 +150,13 @@ async fn key_on_device(
     };
 
     let on_device = device.certificates(call).await?;
-    if !is_certified(&spki, &on_device, &ca, &prepare.organisation_number, clock) {
-        let issued = ca.issue_for(&spki, &prepare.organisation_number, Profile::Seid2)?;
+    let chain = chain_of(&spki, &on_device, clock);
+    let number = &prepare.organisation_number;
+    if !chain.as_ref().is_some_and(|chain| is_good(chain, &ca, number, clock)) {
+        let issued = match &chain {
+            Some(old) => ca.issue_after(old.leaf().not_before(), &spki, number)?,
+            None => ca.issue_for(&spki, number, Profile::Seid2)?,
+        };
         for der in issued.chain() {
             device.store_certificate(NewCertificate { der, label: None }, call).await?;
         }
@@ -159,16 +164,17 @@ async fn key_on_device(
     Ok(key)
 }
 
-/// Whether the device holds a chain for the key that the sandbox will take for some time.
-fn is_certified(spki: &[u8], on_device: &[Vec<u8>], ca: &TestCa, number: &str, clock: &dyn Clock) -> bool {
+fn chain_of(spki: &[u8], on_device: &[Vec<u8>], clock: &dyn Clock) -> Option<Chain> {
     let pool = on_device.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
-    let Ok(key) = RsaPublicKey::from_spki(spki) else { return false };
-    Chain::assemble(&key, pool, clock.wall()).is_ok_and(|chain| {
-        let leaf = chain.leaf();
-        leaf.organisation_number().is_ok_and(|found| found.to_string() == number)
-            && leaf.is_valid_at(clock.wall() + DAY)
-            && chain.certificates().any(|certificate| certificate.der() == ca.issuing())
-    })
+    Chain::assemble(&RsaPublicKey::from_spki(spki).ok()?, pool, clock.wall()).ok()
+}
+
+/// Whether the sandbox will take the chain for some time.
+fn is_good(chain: &Chain, ca: &TestCa, number: &str, clock: &dyn Clock) -> bool {
+    let leaf = chain.leaf();
+    leaf.organisation_number().is_ok_and(|found| found.to_string() == number)
+        && leaf.is_valid_at(clock.wall() + DAY)
+        && chain.certificates().any(|certificate| certificate.der() == ca.issuing())
 }
 
 fn prepare_in_child(configuration: &str, pin: &Path, state: &Path, number: &str) -> Result<String, Failure> {
