@@ -41,7 +41,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "segl: {}\n      {}", self.what, self.remedy)
+        write!(f, "segl: {}\n      {}", self.what, self.remedy.replace('\n', "\n      "))
     }
 }
 
