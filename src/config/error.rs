@@ -88,6 +88,9 @@ impl fmt::Display for Error {
                 let searched: Vec<_> = searched.iter().map(|path| path.display().to_string()).collect();
                 write!(f, "there is no configuration: looked for {}", searched.join(", "))
             }
+            Self::Unreadable { path, kind: ErrorKind::NotFound } => {
+                write!(f, "there is no file {}", path.display())
+            }
             Self::Unreadable { path, kind } => write!(f, "{} cannot be read: {kind}", path.display()),
             Self::TooLong { path } => write!(f, "{} is larger than 1 MiB", path.display()),
             Self::NotText { path } => write!(f, "{} is no text (UTF-8)", path.display()),
