@@ -60,12 +60,11 @@ impl Pipeline {
             clients.insert(name.as_str(), Arc::new(Client::new(client, signer, &http, &clock)?));
         }
         // Tokens of one client and one exchange share a cache, so that the same request is made once.
-        let mut shared: HashMap<(&str, Option<String>), Cached> = HashMap::new();
+        let mut shared: HashMap<(&str, Option<&config::Exchange>), Cached> = HashMap::new();
         for (name, token) in &config.tokens {
             let client =
                 clients.get(token.client.as_str()).ok_or_else(|| Error::unknown("client", &token.client))?;
-            let exchange = token.exchange.as_ref().map(|exchange| format!("{exchange:?}"));
-            let cache = shared.entry((&token.client, exchange)).or_insert_with(|| {
+            let cache = shared.entry((&token.client, token.exchange.as_ref())).or_insert_with(|| {
                 let source = source_of(token, client, &http, &clock);
                 Cached::new(source, clock.clone(), DEFAULT_CAPACITY)
             });

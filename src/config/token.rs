@@ -49,7 +49,7 @@ pub enum ConsumerOrg {
 }
 
 /// An exchange with the address it is made at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Exchange {
     /// Norwegian Customs.
