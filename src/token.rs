@@ -6,6 +6,7 @@ mod exchange;
 mod maskinporten;
 mod response;
 mod retry;
+mod trouble;
 
 pub use self::{
     cache::{Cached, DEFAULT_CAPACITY},

@@ -13,7 +13,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{
     AccessToken, Authority, Error, TokenSource,
     response::{IssuedToken, no_answer, unreachable},
-    retry::{Tries, Trouble},
+    retry::Tries,
+    trouble::Trouble,
 };
 use crate::{
     call::Call,

@@ -11,7 +11,8 @@ use self::metadata::Metadata;
 use super::{
     AccessToken, Authority, Error, Provenance, TokenSource,
     response::{no_answer, read_token_response, unreachable},
-    retry::{Tries, Trouble},
+    retry::Tries,
+    trouble::Trouble,
 };
 use crate::{
     call::Call,
