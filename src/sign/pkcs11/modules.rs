@@ -99,12 +99,11 @@ impl Modules {
     /// # Errors
     /// [`Error::Deadline`] when a library does not return in time; its thread is left behind.
     pub async fn shutdown(&self, call: &Call) -> Result<(), Error> {
-        let modules = self.all();
-        for module in &modules {
-            module.queue.close();
-        }
         let mut ended = Ok(());
-        for module in &modules {
+        for module in &self.all() {
+            // One at a time: two paths may lead to one library (a wrapper, a proxy), and finalizing it under another
+            // thread's call crashes most.
+            module.queue.close();
             if let Err(late) = module.join(call).await {
                 ended = Err(late);
             }
