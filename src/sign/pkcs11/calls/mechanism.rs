@@ -1,0 +1,35 @@
+//! Mechanisms (`CKM_…`) that sign.
+
+/// A mechanism without parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub(in super::super) enum Mechanism {
+    /// `CKM_RSA_PKCS`: PKCS#1 v1.5 padding around what is given.
+    RsaPkcs = 0x01,
+    /// `CKM_SHA256_RSA_PKCS`
+    Sha256RsaPkcs = 0x40,
+    /// `CKM_SHA384_RSA_PKCS`
+    Sha384RsaPkcs = 0x41,
+    /// `CKM_SHA512_RSA_PKCS`
+    Sha512RsaPkcs = 0x42,
+}
+
+impl Mechanism {
+    /// Its number.
+    pub(in super::super) fn number(self) -> u64 {
+        self as u64
+    }
+
+    /// Its name.
+    pub(in super::super) fn name(self) -> &'static str {
+        match self {
+            Self::RsaPkcs => "CKM_RSA_PKCS",
+            Self::Sha256RsaPkcs => "CKM_SHA256_RSA_PKCS",
+            Self::Sha384RsaPkcs => "CKM_SHA384_RSA_PKCS",
+            Self::Sha512RsaPkcs => "CKM_SHA512_RSA_PKCS",
+        }
+    }
+}
+
+/// `CKM_RSA_PKCS_KEY_PAIR_GEN`
+pub(super) const RSA_PKCS_KEY_PAIR_GEN: u64 = 0x00;
