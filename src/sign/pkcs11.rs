@@ -9,6 +9,7 @@
 //! A PKCS#11 library is shared state of the whole process, its calls block, and many of them are not thread-safe.
 //! So each library belongs to one thread, and everybody else sends it jobs that are plain data.
 
+mod calls;
 mod code;
 mod discover;
 mod job;

@@ -6,9 +6,12 @@
 //! though they have it, libraries that want a string in `pReserved`, and a login between `C_SignInit` and `C_Sign`.
 
 mod attribute;
+pub(super) mod code;
 mod cryptoki;
+mod list;
 mod mechanism;
 mod raw;
+mod values;
 
 pub(super) use self::{
     attribute::{Attribute, AttributeType, KeyType, ObjectClass},
@@ -126,6 +129,18 @@ pub(super) enum User {
     ContextSpecific,
     /// A vendor's own kind of user, at or above `0x80000000`.
     Vendor(u32),
+}
+
+impl User {
+    /// Its number.
+    fn number(self) -> u64 {
+        match self {
+            Self::SecurityOfficer => 0,
+            Self::User => 1,
+            Self::ContextSpecific => 2,
+            Self::Vendor(number) => number.into(),
+        }
+    }
 }
 
 /// `CK_STATE`, as far as it matters.
