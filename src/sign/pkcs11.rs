@@ -18,7 +18,7 @@ mod mechanism;
 mod modules;
 mod object;
 mod owner;
-mod profile;
+pub mod profile;
 mod provision;
 mod queue;
 mod session;

@@ -1,41 +1,91 @@
 //! What is known of each kind of device, as data: one TOML file each in `hsm-profiles/`.
+//!
+//! A file lists only what differs from a device that follows the standard; every other field has the default that is
+//! safe for any library. Code asks a profile for a capability, never for a vendor's name.
+//!
+//! ```text
+//!   embedded ─┐
+//!   folders ──┼─▶ Profiles ── matching(file, manufacturer, model) ──▶ Profile
+//!   segl.toml ┘            └─ named, library_for
+//! ```
 
-use std::path::{Path, PathBuf};
+mod check;
+mod device;
+mod embedded;
+mod error;
+mod module;
+mod pattern;
+mod placeholder;
+mod set;
 
-use serde::Deserialize;
+pub use self::{
+    device::{
+        AlwaysAuth, ContextLogin, ContextPin, LockoutScope, Login, LoginMode, Objects, ProtectedPath,
+        Session, SessionKind, Sign, SignForm, UserType,
+    },
+    error::ProfileError,
+    module::{Finalize, Isolation, Module},
+    placeholder::expand,
+    set::Profiles,
+};
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Uri;
 use crate::sign::Error;
 
-/// A kind of device: where its library lies and how it wants to be driven. Code asks for these capabilities, never
-/// for a vendor's name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// The version of the format that this build reads.
+const SCHEMA: u32 = 1;
+
+/// A kind of device: where its library lies and how it wants to be driven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Profile {
-    schema: u32,
+    /// Version of the format: 1.
+    pub schema: u32,
     /// Name, as in `profile = "…"` and in a URI's `module-name`.
     pub name: String,
     /// Name for people.
     pub title: String,
-    /// Where the PKCS#11 library may lie; the first that exists is taken.
-    pub library: Vec<PathBuf>,
-    /// How many sessions the device may be asked to sign in at the same time. One signs today.
-    pub lanes: u8,
     /// How far the rest can be relied on.
     pub confidence: Confidence,
-    /// Where the facts come from.
+    /// Where the facts come from: addresses and issue threads.
     pub sources: Vec<String>,
+    /// Sentences for people: what will bite.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What the device is known by.
+    #[serde(default, rename = "match")]
+    pub matching: Match,
+    /// The library.
+    #[serde(default)]
+    pub module: Module,
+    /// How one logs in.
+    #[serde(default)]
+    pub login: Login,
+    /// How many sessions, and which.
+    #[serde(default)]
+    pub session: Session,
+    /// How it signs.
+    #[serde(default)]
+    pub sign: Sign,
+    /// What it holds.
+    #[serde(default)]
+    pub objects: Objects,
 }
 
 /// How far a profile can be relied on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Confidence {
     /// Run by this project.
     Tested,
-    /// From the vendor's documentation.
+    /// From the vendor's documentation or source.
     Docs,
     /// From other projects' issue threads.
     IssuesOnly,
@@ -43,121 +93,88 @@ pub enum Confidence {
     Guess,
 }
 
-/// File name (without `.toml`) and text of each profile.
-const EMBEDDED: &[(&str, &str)] = &[("softhsm2", include_str!("../../../hsm-profiles/softhsm2.toml"))];
+/// What a kind of device is known by: globs (`*`, `?`, `[…]`), in any case. An empty list says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Match {
+    /// File name of the library.
+    pub module_file: Vec<String>,
+    /// Manufacturer of the device or of the library.
+    pub manufacturer: Vec<String>,
+    /// Model of the device.
+    pub model: Vec<String>,
+}
 
 impl Profile {
-    /// Every profile this build knows.
+    /// What holds for a library that nobody knows: everything the careful way.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            schema: SCHEMA,
+            name: "unknown".into(),
+            title: "Device that no profile knows".into(),
+            confidence: Confidence::Guess,
+            sources: vec!["PKCS#11 2.40, https://docs.oasis-open.org/pkcs11/pkcs11-base/v2.40/".into()],
+            notes: Vec::new(),
+            matching: Match::default(),
+            module: Module::default(),
+            login: Login::default(),
+            session: Session::default(),
+            sign: Sign::default(),
+            objects: Objects::default(),
+        }
+    }
+
+    /// Reads the text of a profile file; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`ProfileError`] when it is no TOML, has a key that is not known, or a value that makes no sense.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ProfileError> {
+        let table: toml::Table = text.parse().map_err(|why| ProfileError::syntax(file, text, &why))?;
+        Self::from_table(table, file)
+    }
+
+    /// The text of a file that [`Profile::parse`] reads as this profile; every field is in it.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    fn from_table(table: toml::Table, file: &str) -> Result<Self, ProfileError> {
+        let profile: Self = table.try_into().map_err(|why| ProfileError::shape(file, &why))?;
+        check::check(&profile).map_err(|problem| problem.in_file(file))?;
+        Ok(profile)
+    }
+
+    /// Every profile this build knows, by name.
     pub fn all() -> impl Iterator<Item = Self> {
-        // A profile that does not parse cannot leave the house: a test reads them all.
-        EMBEDDED.iter().filter_map(|(_, text)| Self::parse(text).ok())
+        embedded::profiles().iter().cloned()
     }
 
     /// The profile of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::all().find(|profile| profile.name == name)
+        embedded::profiles().iter().find(|profile| profile.name == name).cloned()
     }
 
     /// The library of this kind of device, where it is installed.
     #[must_use]
-    pub fn installed_library(&self) -> Option<&Path> {
-        self.library.iter().map(PathBuf::as_path).find(|path| path.exists())
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let profile: Self = toml::from_str(text).map_err(|why| why.to_string())?;
-        if profile.schema != 1 {
-            return Err(format!("schema {} is unknown", profile.schema));
-        }
-        if profile.lanes == 0 {
-            return Err("lanes must be at least 1".into());
-        }
-        Ok(profile)
+    pub fn installed_library(&self) -> Option<PathBuf> {
+        self.module.installed().into_iter().next()
     }
 }
 
-/// The PKCS#11 library for `uri`: its `module-path`, else that of the named profile (`profile`, else the URI's
-/// `module-name`), else the only one of a known kind that is installed on this machine.
+impl Default for Profile {
+    fn default() -> Self {
+        Self::unknown()
+    }
+}
+
+/// As [`Profiles::library_for`], with the profiles that this build brings along.
 ///
 /// # Errors
-/// [`Error::Module`] when the profile is unknown, its library is not installed, or there is no single choice.
+/// Those of [`Profiles::library_for`].
 pub fn library_for(uri: &Uri, profile: Option<&str>) -> Result<PathBuf, Error> {
-    if let Some(path) = uri.module_path() {
-        return Ok(path.to_owned());
-    }
-    if let Some(name) = profile.or(uri.module_name()) {
-        let missing = |problem: String| Error::Module { path: format!("of profile {name}"), problem };
-        let profile = Profile::named(name).ok_or_else(|| missing(format!("known are {}", names())))?;
-        let found = profile.installed_library().map(Path::to_owned);
-        return found.ok_or_else(|| missing(format!("none of {} exists", listed(&profile.library))));
-    }
-    let mut installed: Vec<PathBuf> =
-        Profile::all().filter_map(|profile| profile.installed_library().map(Path::to_owned)).collect();
-    match (installed.pop(), installed.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (None, _) => Err(Error::Module {
-            path: "of the device".into(),
-            problem: format!("no library of a known kind ({}) is installed", names()),
-        }),
-        (Some(last), false) => {
-            installed.push(last);
-            Err(Error::Module {
-                path: "of the device".into(),
-                problem: format!("several are installed: {}", listed(&installed)),
-            })
-        }
-    }
-}
-
-fn names() -> String {
-    Profile::all().map(|profile| profile.name).collect::<Vec<_>>().join(", ")
-}
-
-fn listed(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_file_of_the_folder_is_embedded_and_reads_as_what_its_name_says() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hsm-profiles");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        files.sort();
-        let embedded: Vec<String> = EMBEDDED.iter().map(|(name, _)| format!("{name}.toml")).collect();
-        assert_eq!(files, embedded);
-        for (name, text) in EMBEDDED {
-            let profile = Profile::parse(text).unwrap();
-            assert_eq!(&profile.name, name);
-            assert!(profile.library.iter().all(|path| path.is_absolute()));
-            assert!(!profile.sources.is_empty());
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_in_a_profile_is_refused() {
-        let (_, text) = EMBEDDED[0];
-        assert!(Profile::parse(&format!("{text}\nlaens = 2")).unwrap_err().contains("laens"));
-        assert!(Profile::parse(&text.replace("schema     = 1", "schema = 2")).is_err());
-        assert!(Profile::parse(&text.replace("lanes      = 1", "lanes = 0")).is_err());
-    }
-
-    #[test]
-    fn the_path_in_the_uri_goes_before_any_profile() {
-        let uri: Uri = "pkcs11:token=a?module-path=/opt/lib.so".parse().unwrap();
-        assert_eq!(library_for(&uri, Some("softhsm2")).unwrap(), Path::new("/opt/lib.so"));
-    }
-
-    #[test]
-    fn an_unknown_profile_is_named_with_those_that_are_known() {
-        let uri: Uri = "pkcs11:token=a?module-name=luna".parse().unwrap();
-        let error = library_for(&uri, None).unwrap_err().to_string();
-        assert!(error.contains("luna") && error.contains("softhsm2"), "{error}");
-    }
+    Profiles::embedded().library_for(uri, profile)
 }

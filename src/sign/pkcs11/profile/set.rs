@@ -1,0 +1,280 @@
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::{Match, Module, Profile, embedded, pattern};
+use crate::sign::{Error, pkcs11::Uri};
+
+/// The profiles that a program goes by: those it brings along, with what was changed and added.
+#[derive(Clone, Debug, Default)]
+pub struct Profiles {
+    by_name: BTreeMap<String, Known>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    profile: Profile,
+    /// How many changes came before this one: the later goes before the earlier.
+    age: usize,
+}
+
+impl Profiles {
+    /// Those that this build brings along.
+    #[must_use]
+    pub fn embedded() -> Self {
+        let mut profiles = Self::default();
+        for profile in embedded::profiles() {
+            profiles.insert(profile.clone(), 0);
+        }
+        profiles
+    }
+
+    fn insert(&mut self, profile: Profile, age: usize) {
+        self.by_name.insert(profile.name.clone(), Known { profile, age });
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Profile> {
+        self.by_name.values().map(|known| &known.profile)
+    }
+
+    /// The profile of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Profile> {
+        self.by_name.get(name).map(|known| &known.profile)
+    }
+
+    /// The profile for a device, as far as it is known: the library's file, and the manufacturer and model that the
+    /// device says (or, before there is a device, the library). `None`: no profile fits; [`Profile::unknown`] holds.
+    ///
+    /// The file decides, since a profile says how to drive a library: what stands behind a proxy is driven as the proxy
+    /// wants it. Among the profiles of one file, one whose model fits goes before one whose manufacturer fits, that
+    /// before one that does not ask, and that before one that asks for something else or for what is not known yet. Of
+    /// equals the one that was added last.
+    ///
+    /// When no profile knows the file, one whose manufacturer and model fit holds for the device alone: what it says of
+    /// the library is left out.
+    #[must_use]
+    pub fn matching(
+        &self,
+        module_file: &Path,
+        manufacturer: Option<&str>,
+        model: Option<&str>,
+    ) -> Option<Profile> {
+        let file = module_file.file_name().map(|name| name.to_string_lossy().into_owned());
+        let of_file = |matching: &Match| {
+            fits(&matching.module_file, file.as_deref()).then(|| rank(matching, manufacturer, model))
+        };
+        let of_device = |matching: &Match| {
+            let rank = rank(matching, manufacturer, model);
+            (rank.unmet.0 == 0 && (rank.model || rank.manufacturer)).then_some(rank)
+        };
+        let by_file = self.best(of_file);
+        by_file.cloned().or_else(|| {
+            self.best(of_device).map(|profile| Profile { module: Module::default(), ..profile.clone() })
+        })
+    }
+
+    fn best(&self, rank: impl Fn(&Match) -> Option<Rank>) -> Option<&Profile> {
+        let ranked = self.by_name.values().filter_map(|known| Some((rank(&known.profile.matching)?, known)));
+        ranked.max_by_key(|(rank, known)| (*rank, known.age)).map(|(_, known)| &known.profile)
+    }
+
+    /// The PKCS#11 library for `uri`: its `module-path`, else that of the named profile (`profile`, else the URI's
+    /// `module-name`), else the only one of a known kind that is installed on this machine.
+    ///
+    /// # Errors
+    /// [`Error::Module`] when the profile is unknown, its library is not installed, or there is no single choice.
+    pub fn library_for(&self, uri: &Uri, profile: Option<&str>) -> Result<PathBuf, Error> {
+        let libraries = self.libraries_for(uri, profile)?;
+        match libraries.as_slice() {
+            [only] => Ok(only.clone()),
+            several => Err(Error::Module {
+                path: "of the device".into(),
+                problem: format!("several are installed: {}", listed(several)),
+            }),
+        }
+    }
+
+    /// The libraries that can be meant by `uri`, at least one, in the order of their profiles' names: as
+    /// [`Profiles::library_for`], but without a single choice all of a known kind that are installed here.
+    ///
+    /// A library that needs an environment variable which is not set is left out. When variables that lead libraries
+    /// to their configuration are set, only those libraries are meant.
+    ///
+    /// # Errors
+    /// [`Error::Module`] when the profile is unknown, or no library is installed.
+    pub fn libraries_for(&self, uri: &Uri, profile: Option<&str>) -> Result<Vec<PathBuf>, Error> {
+        if let Some(path) = uri.module_path() {
+            return Ok(vec![path.to_owned()]);
+        }
+        if let Some(name) = profile.or(uri.module_name()) {
+            let missing = |problem: String| Error::Module { path: format!("of profile {name}"), problem };
+            let profile =
+                self.named(name).ok_or_else(|| missing(format!("known are {}", self.names().join(", "))))?;
+            let found = profile.installed_library();
+            return found
+                .map(|library| vec![library])
+                .ok_or_else(|| missing(format!("none of {} exists", profile.module.paths.join(", "))));
+        }
+        let installed =
+            self.iter().filter_map(|profile| Some((&profile.module, profile.installed_library()?)));
+        let meant = meant(installed, |name| std::env::var_os(name));
+        if meant.is_empty() {
+            return Err(Error::Module {
+                path: "of the device".into(),
+                problem: format!("no library of a known kind ({}) is installed", self.names().join(", ")),
+            });
+        }
+        Ok(meant)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.by_name.keys().map(String::as_str).collect()
+    }
+}
+
+/// How well a profile fits a device: the better is the greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    model: bool,
+    manufacturer: bool,
+    /// What it asks for in vain.
+    unmet: Reverse<usize>,
+}
+
+fn rank(matching: &Match, manufacturer: Option<&str>, model: Option<&str>) -> Rank {
+    let asked = [(&matching.model, model), (&matching.manufacturer, manufacturer)];
+    let [model, manufacturer] = asked.map(|(globs, text)| fits(globs, text));
+    let asks = asked.iter().filter(|(globs, _)| !globs.is_empty()).count();
+    let met = usize::from(model) + usize::from(manufacturer);
+    Rank { model, manufacturer, unmet: Reverse(asks.saturating_sub(met)) }
+}
+
+fn fits(globs: &[String], text: Option<&str>) -> bool {
+    text.is_some_and(|text| pattern::any_fits(globs, text.trim_matches([' ', '\0'])))
+}
+
+/// Those of the installed libraries that a user of this environment can mean.
+fn meant<'a>(
+    installed: impl Iterator<Item = (&'a Module, PathBuf)>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Vec<PathBuf> {
+    let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+    let usable: Vec<_> =
+        installed.filter(|(module, _)| module.env_required.iter().all(|name| is_set(name))).collect();
+    let is_led = |module: &Module| !module.env_config.is_empty() && is_set(&module.env_config);
+    let any_led = usable.iter().any(|(module, _)| is_led(module));
+    let mut meant: Vec<PathBuf> = Vec::new();
+    for (module, path) in usable {
+        if (!any_led || is_led(module)) && !meant.contains(&path) {
+            meant.push(path);
+        }
+    }
+    meant
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matched(file: &str, manufacturer: Option<&str>, model: Option<&str>) -> Option<String> {
+        Profiles::embedded().matching(Path::new(file), manufacturer, model).map(|profile| profile.name)
+    }
+
+    #[test]
+    fn a_library_is_known_by_its_file_before_there_is_a_device() {
+        for (file, name) in [
+            ("/usr/lib/softhsm/libsofthsm2.so", "softhsm2"),
+            ("/opt/elsewhere/libsofthsm2.so.1", "softhsm2"),
+            ("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "opensc"),
+            ("/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so", "tpm2-pkcs11"),
+            ("/usr/lib/libeToken.so.10.8", "safenet-etoken"),
+            ("libCryptoki2_64.so", "luna"),
+            ("libsc-hsm-pkcs11.so", "smartcard-hsm"),
+            ("libIDPrimePKCS11.so", "safenet-etoken-cc"),
+        ] {
+            assert_eq!(matched(file, None, None).as_deref(), Some(name), "{file}");
+        }
+        assert_eq!(matched("/opt/vendor/libp11.so", None, None), None);
+    }
+
+    #[test]
+    fn the_device_decides_between_profiles_of_one_library() {
+        let opensc = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so";
+        let card = matched(opensc, Some("www.CardContact.de"), Some("PKCS#15 emulated"));
+        assert_eq!(card.as_deref(), Some("smartcard-hsm"));
+        assert_eq!(matched(opensc, Some("piv_II"), Some("PKCS#15 emulated")).as_deref(), Some("opensc"));
+        let etoken = "/usr/lib/libeToken.so";
+        assert_eq!(matched(etoken, Some("SafeNet, Inc."), Some("eToken")).as_deref(), Some("safenet-etoken"));
+        assert_eq!(
+            matched(etoken, Some("Gemalto  "), Some("ID Prime MD\0")).as_deref(),
+            Some("safenet-etoken-cc")
+        );
+    }
+
+    #[test]
+    fn what_stands_behind_a_proxy_is_driven_as_the_proxy_wants_it() {
+        let proxied = matched("/usr/lib/p11-kit-client.so", Some("SoftHSM project"), Some("SoftHSM v2"));
+        assert_eq!(proxied.as_deref(), Some("p11-kit-remote"));
+    }
+
+    #[test]
+    fn a_device_behind_a_library_that_nobody_knows_brings_nothing_of_its_usual_library() {
+        let profiles = Profiles::embedded();
+        let profile = profiles.matching(Path::new("/opt/spy.so"), Some("SoftHSM project"), None).unwrap();
+        assert_eq!(profile.name, "softhsm2");
+        assert_eq!(profile.module, Module::default());
+        assert_eq!(profile.login, profiles.named("softhsm2").unwrap().login);
+        // Both of this manufacturer's profiles ask for a model.
+        assert_eq!(matched("/opt/spy.so", Some("Yubico (www.yubico.com)"), None), None);
+        let key = matched("/opt/spy.so", Some("Yubico (www.yubico.com)"), Some("YubiKey YK5"));
+        assert_eq!(key.as_deref(), Some("yubikey-piv"));
+    }
+
+    #[test]
+    fn a_device_that_calls_itself_otherwise_is_still_known_by_its_library() {
+        assert_eq!(matched("libkmsp11.so", Some("Alphabet"), None).as_deref(), Some("google-kms"));
+    }
+
+    #[test]
+    fn the_path_in_the_uri_goes_before_any_profile() {
+        let uri: Uri = "pkcs11:token=a?module-path=/opt/lib.so".parse().unwrap();
+        let found = Profiles::embedded().library_for(&uri, Some("softhsm2")).unwrap();
+        assert_eq!(found, Path::new("/opt/lib.so"));
+    }
+
+    #[test]
+    fn an_unknown_profile_is_named_with_those_that_are_known() {
+        let uri: Uri = "pkcs11:token=a?module-name=lunar".parse().unwrap();
+        let error = Profiles::embedded().library_for(&uri, None).unwrap_err().to_string();
+        assert!(error.contains("lunar") && error.contains("softhsm2"), "{error}");
+    }
+
+    #[test]
+    fn of_several_libraries_those_are_meant_whose_configuration_is_named() {
+        let module = |config: &str, required: &[&str]| Module {
+            env_config: config.into(),
+            env_required: required.iter().map(ToString::to_string).collect(),
+            ..Module::default()
+        };
+        let [plain, led, needing] = [module("", &[]), module("A_CONF", &[]), module("", &["B_DIR"])];
+        let chosen = |set: &[&str]| {
+            let installed = [(&plain, "plain"), (&led, "led"), (&needing, "needing"), (&plain, "plain")];
+            let installed = installed.into_iter().map(|(module, path)| (module, PathBuf::from(path)));
+            let found = meant(installed, |name| set.contains(&name).then(|| "x".into()));
+            found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(&[]), ["plain", "led"]);
+        assert_eq!(chosen(&["B_DIR"]), ["plain", "led", "needing"]);
+        assert_eq!(chosen(&["A_CONF"]), ["led"]);
+        assert_eq!(chosen(&["A_CONF", "B_DIR"]), ["led"]);
+    }
+}
