@@ -23,7 +23,10 @@ use segl::{
     jose::{self, Algorithm, RsaPublicKey},
     sandbox::Clients,
     secret::Source,
-    sign::{FileSigner, Signer, pkcs11::Uri},
+    sign::{
+        FileSigner, Signer,
+        pkcs11::{Uri, attribute_values},
+    },
     token::{AccessToken, Altinn, Authority, Counterparty, Customs, ExchangedToken, Provenance, Refusal},
 };
 use zeroize::Zeroizing;
@@ -32,7 +35,8 @@ use zeroize::Zeroizing;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
+    ("attributes", attributes),
     ("certificates", certificates),
     ("clients", clients),
     ("configuration", configuration),
@@ -46,6 +50,45 @@ pub const TARGETS: [(&str, Target); 9] = [
 
 /// 2026-11-22, when the corpus was made: certificates in it are valid.
 const NOW: u64 = 1_795_305_600;
+
+/// What a device answers when it is asked for attributes: for each call a `CKR_…` of two bytes, then for each row a
+/// length of three bytes, the first of which chooses its kind. When the input ends it begins anew.
+pub fn attributes(input: &[u8]) {
+    if input.is_empty() {
+        return;
+    }
+    let mut bytes = input.iter().copied().cycle();
+    let mut next = || bytes.next().unwrap_or_default();
+    let (mut calls, mut room) = (0, 0);
+    let values = attribute_values(|rows| {
+        calls += 1;
+        let code = u64::from(u16::from_be_bytes([next(), next()]));
+        for (buffer, length) in rows {
+            room = room.max(buffer.len());
+            let (kind, number) = (next(), u64::from(u16::from_be_bytes([next(), next()])));
+            match kind % 5 {
+                0 => {} // as it was
+                1 => **length = number,
+                2 => **length = u64::MAX - number,
+                3 => **length = number << 16,
+                _ => {
+                    **length = number.min(buffer.len() as u64);
+                    buffer.fill(kind);
+                }
+            }
+        }
+        code
+    });
+    assert!(calls <= 13, "each attribute is asked for three times at most");
+    assert!(room <= 64 * 1024, "a device does not say how much memory is taken");
+    match values {
+        Ok(values) => {
+            assert_eq!(values.len(), 6);
+            assert!(values.iter().flatten().all(|value| value.len() <= room));
+        }
+        Err(code) => assert_ne!(code, 0, "a failure has its number"),
+    }
+}
 
 /// Certificates, one or several, PEM or DER; and public keys.
 pub fn certificates(input: &[u8]) {

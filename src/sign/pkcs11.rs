@@ -24,6 +24,8 @@ mod queue;
 mod session;
 mod uri;
 
+#[doc(hidden)]
+pub use self::calls::attribute_values;
 pub use self::{
     job::{
         CertificateDescription, DeviceDescription, KeyDescription, KeyPair, LibraryDescription,

@@ -13,6 +13,8 @@ mod mechanism;
 mod raw;
 mod values;
 
+#[doc(hidden)]
+pub use self::values::attribute_values;
 pub(super) use self::{
     attribute::{Attribute, AttributeType, KeyType, ObjectClass},
     mechanism::Mechanism,
@@ -302,3 +304,6 @@ pub(super) fn load(path: &Path, binding: Binding) -> Result<Arc<dyn Library>, Er
 fn text(padded: &[u8]) -> String {
     String::from_utf8_lossy(padded).trim_end_matches([' ', '\0']).to_owned()
 }
+
+#[cfg(test)]
+mod tests;

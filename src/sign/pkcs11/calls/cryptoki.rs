@@ -13,7 +13,7 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc};
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     error::Error,
-    mechanism::{Mechanism as CryptokiMechanism, MechanismType},
+    mechanism::Mechanism as CryptokiMechanism,
     object::Attribute as CryptokiAttribute,
     session::{SessionState as CryptokiState, UserType},
     slot::{Limit as CryptokiLimit, Slot as CryptokiSlot, TokenInfo},
