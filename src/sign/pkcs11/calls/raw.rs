@@ -296,3 +296,6 @@ fn count(number: CK_ULONG) -> Limit {
         number => Limit::Number(number),
     }
 }
+
+#[cfg(test)]
+mod hostile;

@@ -12,9 +12,9 @@ use super::{Failure, InitializeArguments};
 /// NSS reads a string where the standard has `pReserved`, and one more pointer behind it, which has to be NULL.
 /// Others see a `CK_C_INITIALIZE_ARGS` as it should be.
 #[repr(C)]
-struct Block {
-    standard: CK_C_INITIALIZE_ARGS,
-    behind: *mut c_void,
+pub(super) struct Block {
+    pub(super) standard: CK_C_INITIALIZE_ARGS,
+    pub(super) behind: *mut c_void,
 }
 
 /// A leaked block of arguments.

@@ -82,7 +82,7 @@ impl Handle {
         })
     }
 
-    fn login(&self, user: User, pin: Option<&SecretString>) -> Result<(), Failure> {
+    pub(super) fn login(&self, user: User, pin: Option<&SecretString>) -> Result<(), Failure> {
         let function = function!(self.functions, C_Login)?;
         let (pin, length) = match pin {
             Some(pin) => {
@@ -109,7 +109,7 @@ impl Handle {
         answered("C_InitPIN", answer)
     }
 
-    fn find(&self, template: &[Attribute], most: usize) -> Result<Vec<Object>, Failure> {
+    pub(super) fn find(&self, template: &[Attribute], most: usize) -> Result<Vec<Object>, Failure> {
         let start = function!(self.functions, C_FindObjectsInit)?;
         let finish = function!(self.functions, C_FindObjectsFinal)?;
         let mut template = in_template(template);
