@@ -125,3 +125,5 @@ pub mod secret;
 pub mod sign;
 pub mod state;
 pub mod token;
+
+pub use sign::pkcs11::module_host;

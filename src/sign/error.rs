@@ -72,6 +72,8 @@ pub enum PinProblem {
     FinalTry,
     /// The PIN is shorter or longer than the device takes (limits given).
     Length(u64, u64),
+    /// The PIN has not the form that this kind of device takes; said without repeating it.
+    Format(String),
 }
 
 /// Why there is no signature. Plain data: it can be cloned, sent between processes and stored.
@@ -153,6 +155,14 @@ pub enum Error {
         /// What about the PIN.
         problem: PinProblem,
     },
+    /// The process that runs the PKCS#11 library ended or hung; it is started anew when it is next needed.
+    #[error("the process that runs {module} {problem}")]
+    Host {
+        /// Path of the library.
+        module: String,
+        /// What became of the process.
+        problem: String,
+    },
     /// The device answered with an error.
     #[error("the device answered {code} to {function}")]
     Device {
@@ -197,7 +207,11 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Fault {
         match self {
-            Self::Device { .. } | Self::WrongSignature | Self::Deadline | Self::KeyChanged => Fault::Device,
+            Self::Device { .. }
+            | Self::Host { .. }
+            | Self::WrongSignature
+            | Self::Deadline
+            | Self::KeyChanged => Fault::Device,
             // A device that is not plugged in looks the same as one that was named wrongly: it may come.
             Self::NotFound { sought: Sought::Device, .. } => Fault::Device,
             Self::Busy { .. } | Self::Closed => Fault::Load,
@@ -211,6 +225,7 @@ impl Error {
         match self {
             Self::KeyChanged => Retry::NewGrant,
             Self::Busy { .. } => Retry::After(Duration::from_secs(1)),
+            Self::Host { .. } => Retry::After(Duration::from_secs(1)),
             Self::Device { .. } | Self::Deadline | Self::NotFound { sought: Sought::Device, .. } => {
                 Retry::After(Duration::from_secs(5))
             }
@@ -240,6 +255,9 @@ impl Error {
             }
             Self::Algorithm(_) => "Set algorithm to RS256, or leave it out.".into(),
             Self::Pin { problem, .. } => pin_remedy(problem).into(),
+            Self::Host { .. } => {
+                "Try again; if it goes on, give the vendor this message with the library's version.".into()
+            }
             Self::Device { .. } => "Look at the device and its service, then try again.".into(),
             Self::WrongSignature => {
                 "Give the vendor this message with the library's version; another mechanism may work.".into()
@@ -268,9 +286,13 @@ fn pin_sentence(device: &str, problem: &PinProblem) -> String {
         }
         PinProblem::Locked => format!("the PIN of {device} is locked"),
         PinProblem::FinalTry => format!("{device} has one PIN try left; it was not spent"),
+        PinProblem::Length(min, 0) => {
+            format!("the PIN for {device} was not tried: the device takes {min} characters or more")
+        }
         PinProblem::Length(min, max) => {
             format!("the PIN for {device} was not tried: the device takes {min} to {max} characters")
         }
+        PinProblem::Format(why) => format!("the PIN for {device} was not tried: {why}"),
     }
 }
 
@@ -287,6 +309,6 @@ fn pin_remedy(problem: &PinProblem) -> &'static str {
         }
         PinProblem::Locked => "Unlock it with the PUK or the security officer's PIN, in the vendor's tool.",
         PinProblem::FinalTry => "Log in once by hand with the right PIN, in the vendor's tool.",
-        PinProblem::Length(..) => "Correct the PIN at its source.",
+        PinProblem::Length(..) | PinProblem::Format(_) => "Correct the PIN at its source.",
     }
 }

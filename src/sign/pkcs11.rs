@@ -11,9 +11,12 @@
 
 mod calls;
 mod code;
-mod discover;
+mod describe;
+mod host;
 mod job;
 mod key;
+mod lane;
+mod login;
 mod mechanism;
 mod modules;
 mod object;
@@ -27,12 +30,15 @@ mod uri;
 #[doc(hidden)]
 pub use self::calls::attribute_values;
 pub use self::{
+    calls::Limit,
+    host::{HostProgram, module_host},
     job::{
         CertificateDescription, DeviceDescription, KeyDescription, KeyPair, LibraryDescription,
         ModuleDescription, NewCertificate, NewKeyPair, PinState, SlotDescription, StoredCertificate,
     },
-    modules::Modules,
-    profile::{Confidence, Profile, library_for},
+    login::{Login, Pin, PinAnswer, PinRequest},
+    modules::{Manner, Modules},
+    profile::{Confidence, Profile, Profiles, library_for},
     uri::{ObjectKind, Uri},
 };
 
@@ -44,10 +50,10 @@ use std::{
     },
 };
 
-use secrecy::SecretString;
+use aws_lc_rs::signature::ParsedPublicKey;
 
 use self::{
-    job::{Answer, Job, KeyQuery},
+    job::{Answer, FoundKey, Job, KeyQuery},
     modules::{Module, mismatched},
 };
 use crate::{
@@ -55,30 +61,8 @@ use crate::{
     certificate::{Certificate, Chain},
     clock::BoxFuture,
     jose::{Algorithm, RsaPublicKey},
-    sign::{Error, Health, Key, MakeMessage, PinProblem, Signed, Signer},
+    sign::{Error, Health, Key, MakeMessage, Signed, Signer, verify},
 };
-
-/// Where a PIN comes from. Read only when a login is needed, on the owner's thread, and never kept.
-#[derive(Clone)]
-pub struct Pin(Arc<dyn Fn() -> Result<Option<SecretString>, PinProblem> + Send + Sync>);
-
-impl Pin {
-    /// A PIN that `read` gives. `None` means that there is no PIN to give: right for devices with a pad of their
-    /// own, and [`PinProblem::Missing`] for all others.
-    pub fn new(read: impl Fn() -> Result<Option<SecretString>, PinProblem> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-
-    fn read(&self) -> Result<Option<SecretString>, PinProblem> {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pin")
-    }
-}
 
 /// One PKCS#11 device, by URI, and what may be done to it besides signing. Making one touches nothing.
 #[derive(Debug)]
@@ -162,9 +146,18 @@ impl Device {
         if let Some(module) = self.module.get() {
             return Ok(module);
         }
-        let module = self.modules.module(&library_for(&self.uri, self.profile.as_deref())?)?;
+        let profile = self.profile.as_deref();
+        let library = self.modules.profiles().library_for(&self.uri, profile)?;
+        let module = self.modules.module(&library, profile.or(self.uri.module_name()))?;
         Ok(self.module.get_or_init(|| module))
     }
+}
+
+/// A key that was found, made ready to verify what it signs.
+#[derive(Clone)]
+struct Found {
+    key: Key,
+    verifier: Arc<ParsedPublicKey>,
 }
 
 /// Signs with a key that lives in a PKCS#11 device.
@@ -172,7 +165,9 @@ pub struct Pkcs11Signer {
     device: Device,
     further: Vec<Certificate>,
     query: Arc<KeyQuery>,
-    key: Mutex<Option<Key>>,
+    /// Whether signatures are verified before they leave; off only to measure what that costs.
+    verify: bool,
+    key: Mutex<Option<Found>>,
     signatures: AtomicU64,
     trouble: Mutex<Option<Error>>,
 }
@@ -200,11 +195,12 @@ impl Pkcs11Signer {
                 problem: "only type=private can sign; leave type out".into(),
             });
         }
-        let query = Arc::new(KeyQuery { uri: device.uri.clone(), algorithm, verify: true });
+        let query = Arc::new(KeyQuery { uri: device.uri.clone(), algorithm });
         Ok(Self {
             device,
             further: Vec::new(),
             query,
+            verify: true,
             key: Mutex::default(),
             signatures: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -222,7 +218,7 @@ impl Pkcs11Signer {
     #[doc(hidden)]
     #[must_use]
     pub fn without_verification(mut self) -> Self {
-        self.query = Arc::new(KeyQuery { verify: false, ..(*self.query).clone() });
+        self.verify = false;
         self
     }
 
@@ -232,32 +228,55 @@ impl Pkcs11Signer {
         &self.device
     }
 
-    async fn find(&self, call: &Call) -> Result<Key, Error> {
+    async fn find(&self, call: &Call) -> Result<Found, Error> {
         let module = self.device.module()?;
-        if let Some(key) = lock(&self.key).as_ref().filter(|key| key.generation == module.generation()) {
-            return Ok(key.clone());
+        if let Some(found) = self.found(module.generation()) {
+            return Ok(found);
         }
         match self.device.ask(call, Job::Find(self.query.clone()), None).await? {
-            Answer::Key(found) => {
-                let public_key = RsaPublicKey::from_spki(&found.spki).map_err(|why| Error::UnusableKey {
-                    key: self.query.uri.to_string(),
-                    reason: why.to_string(),
-                })?;
-                let key = Key {
-                    algorithm: self.query.algorithm,
-                    public_key,
-                    generation: found.generation,
-                    device: Some(found.device),
-                };
-                *lock(&self.key) = Some(key.clone());
-                Ok(key)
-            }
+            Answer::Key(found) => self.remember(found),
             other => Err(mismatched(&other)),
         }
     }
 
+    fn remember(&self, found: FoundKey) -> Result<Found, Error> {
+        let algorithm = self.query.algorithm;
+        let public_key = RsaPublicKey::from_spki(&found.spki)
+            .map_err(|why| Error::UnusableKey { key: self.query.uri.to_string(), reason: why.to_string() })?;
+        let verifier = Arc::new(verify::verifier(algorithm, &found.spki)?);
+        let (generation, device) = (found.generation, Some(found.device));
+        let found = Found { key: Key { algorithm, public_key, generation, device }, verifier };
+        *lock(&self.key) = Some(found.clone());
+        Ok(found)
+    }
+
+    /// The key, if it was found in this generation of the library.
+    fn found(&self, generation: u64) -> Option<Found> {
+        lock(&self.key).as_ref().filter(|found| found.key.generation == generation).cloned()
+    }
+
+    /// A signature leaves only when it verifies with the key that was found; the library that made it, or the process
+    /// that the library runs in, is not taken at its word.
+    async fn sign_verified(&self, call: &Call, make: MakeMessage) -> Result<Signed, Error> {
+        let made = match self.device.ask(call, Job::Sign(self.query.clone()), Some(make)).await? {
+            Answer::Signature(made) => made,
+            other => return Err(mismatched(&other)),
+        };
+        let generation = made.key.generation;
+        // The library may have been initialized anew meanwhile; then the key was found anew, too.
+        let found = match self.found(generation) {
+            Some(found) => found,
+            None => self.remember(made.key)?,
+        };
+        if self.verify && found.verifier.verify_sig(&made.message, &made.signature).is_err() {
+            return Err(Error::WrongSignature);
+        }
+        self.signatures.fetch_add(1, Ordering::Relaxed);
+        Ok(Signed { message: made.message, signature: made.signature, generation })
+    }
+
     async fn read_chain(&self, call: &Call) -> Result<Chain, Error> {
-        let key = self.find(call).await?;
+        let key = self.find(call).await?.key;
         let certificates = self.device.certificates(call).await?;
         // One that cannot be read is none of ours; devices hold all sorts of things.
         let on_device = certificates.iter().filter_map(|der| Certificate::from_der(der).ok());
@@ -281,23 +300,11 @@ impl Pkcs11Signer {
 
 impl Signer for Pkcs11Signer {
     fn key<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Key, Error>> {
-        Box::pin(async move { self.noted(self.find(call).await) })
+        Box::pin(async move { self.noted(self.find(call).await.map(|found| found.key)) })
     }
 
     fn sign<'a>(&'a self, call: &'a Call, make: MakeMessage) -> BoxFuture<'a, Result<Signed, Error>> {
-        Box::pin(async move {
-            match self.noted(self.device.ask(call, Job::Sign(self.query.clone()), Some(make)).await)? {
-                Answer::Signature(made) => {
-                    self.signatures.fetch_add(1, Ordering::Relaxed);
-                    Ok(Signed {
-                        message: made.message,
-                        signature: made.signature,
-                        generation: made.generation,
-                    })
-                }
-                other => Err(mismatched(&other)),
-            }
-        })
+        Box::pin(async move { self.noted(self.sign_verified(call, make).await) })
     }
 
     fn chain<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Chain, Error>> {

@@ -22,7 +22,7 @@ use segl::{
     jose::Algorithm,
     sign::{
         Pkcs11Signer,
-        pkcs11::{Device, KeyPair, Modules, NewKeyPair, Pin, Uri},
+        pkcs11::{Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, Uri},
     },
 };
 
@@ -130,7 +130,7 @@ impl SoftHsm {
     }
 
     pub(crate) fn modules(&self) -> Arc<Modules> {
-        Modules::new(SystemClock::shared())
+        modules()
     }
 
     pub(crate) fn device(&self, modules: &Arc<Modules>, uri: &str) -> Device {
@@ -148,6 +148,13 @@ impl SoftHsm {
         pair.bits = 2048;
         device.generate_key_pair(pair, &call()).await.unwrap()
     }
+}
+
+/// No library yet; those that want a process of their own get `segl`.
+pub(crate) fn modules() -> Arc<Modules> {
+    let mut manner = Manner::default();
+    manner.program = HostProgram::at(env!("CARGO_BIN_EXE_segl"));
+    Modules::build(SystemClock::shared(), manner)
 }
 
 pub(crate) fn call() -> Call {

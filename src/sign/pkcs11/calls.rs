@@ -6,7 +6,7 @@
 //! though they have it, libraries that want a string in `pReserved`, and a login between `C_SignInit` and `C_Sign`.
 
 mod attribute;
-pub(super) mod code;
+mod code;
 mod cryptoki;
 mod list;
 mod mechanism;
@@ -16,7 +16,8 @@ mod values;
 #[doc(hidden)]
 pub use self::values::attribute_values;
 pub(super) use self::{
-    attribute::{Attribute, AttributeType, KeyType, ObjectClass},
+    attribute::{Attribute, AttributeType, KeyType, ObjectClass, flag_in, number_in, numbers_in},
+    code::name as code_name,
     mechanism::Mechanism,
 };
 

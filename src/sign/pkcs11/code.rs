@@ -1,33 +1,24 @@
-//! PKCS#11 return values: their names, and what each is good for.
+//! PKCS#11 return values: what each is good for.
 
-use cryptoki::error::{Error as CryptokiError, RvError};
-
+use super::calls::{Failure, code_name};
 use crate::sign::{Error, Sought};
 
 /// What the device answered, by the names of the standard (PKCS#11 2.40 section 5.1), `C_Sign` and `CKR_…`.
-pub(super) fn answered(why: &CryptokiError) -> Error {
-    match why {
-        CryptokiError::Pkcs11(value, function) => {
-            Error::Device { function: format!("C_{function:?}"), code: name_of(*value) }
+pub(super) fn answered(failure: &Failure) -> Error {
+    match failure {
+        Failure::Answered { function, code } => {
+            Error::Device { function: (*function).to_owned(), code: code_name(*code) }
         }
-        other => Error::Device { function: "a call".into(), code: format!("an unreadable value ({other})") },
+        Failure::Unusable { function, problem } => Error::Device {
+            function: (*function).to_owned(),
+            code: format!("what cannot be used: {problem}"),
+        },
     }
 }
 
-/// `CKR_…` name of a return value; the number in hexadecimal for a vendor's own.
-pub(super) fn name_of(value: RvError) -> String {
-    if let RvError::VendorDefined(code) = value {
-        return format!("{code:#010X}").replace("0X", "0x");
-    }
-    // The binding names its variants by the standard's names, in camel case.
-    let mut name = String::from("CKR");
-    for letter in format!("{value:?}").chars() {
-        if letter.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
+/// Whether `failure` is the answer of this name.
+pub(super) fn is(failure: &Failure, name: &str) -> bool {
+    matches!(failure, Failure::Answered { code, .. } if code_name(*code) == name)
 }
 
 /// Session, login, handle or link is gone: the library is to be initialized anew and everything found again.
@@ -53,6 +44,17 @@ const GONE: &[&str] = &[
 const NOT_TWICE: &[&str] =
     &["C_GenerateKeyPair", "C_CreateObject", "C_DestroyObject", "C_Login", "C_InitToken", "C_InitPIN"];
 
+/// The key may do with another mechanism what it did not do with this one.
+const REFUSES_MECHANISM: &[&str] = &[
+    "CKR_MECHANISM_INVALID",
+    "CKR_MECHANISM_PARAM_INVALID",
+    "CKR_KEY_FUNCTION_NOT_PERMITTED",
+    "CKR_KEY_TYPE_INCONSISTENT",
+    "CKR_FUNCTION_NOT_SUPPORTED",
+    "CKR_DATA_LEN_RANGE",
+    "CKR_DATA_INVALID",
+];
+
 /// Whether initializing the library anew may help.
 pub(super) fn is_gone(error: &Error) -> bool {
     match error {
@@ -69,71 +71,55 @@ pub(super) fn is_absent(error: &Error) -> bool {
 }
 
 /// Whether the key may do with another mechanism what it did not do with this one.
-pub(super) fn refuses_mechanism(value: RvError) -> bool {
-    matches!(
-        value,
-        RvError::MechanismInvalid
-            | RvError::MechanismParamInvalid
-            | RvError::KeyFunctionNotPermitted
-            | RvError::KeyTypeInconsistent
-            | RvError::FunctionNotSupported
-            | RvError::DataLenRange
-    )
+pub(super) fn refuses_mechanism(failure: &Failure) -> bool {
+    match failure {
+        Failure::Answered { code, .. } => REFUSES_MECHANISM.contains(&code_name(*code).as_str()),
+        Failure::Unusable { .. } => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use cryptoki::context::Function;
-
     use super::*;
 
-    fn device(function: Function, value: RvError) -> Error {
-        answered(&CryptokiError::Pkcs11(value, function))
+    fn failure(function: &'static str, code: u64) -> Failure {
+        Failure::Answered { function, code }
     }
+
+    const GENERAL_ERROR: u64 = 0x05;
+    const DEVICE_ERROR: u64 = 0x30;
+    const KEY_HANDLE_INVALID: u64 = 0x60;
+    const MECHANISM_INVALID: u64 = 0x70;
+    const PIN_INCORRECT: u64 = 0xa0;
+    const PIN_LOCKED: u64 = 0xa4;
 
     #[test]
     fn names_are_those_of_the_standard() {
         assert_eq!(
-            device(Function::SignInit, RvError::KeyHandleInvalid).to_string(),
+            answered(&failure("C_SignInit", KEY_HANDLE_INVALID)).to_string(),
             "the device answered CKR_KEY_HANDLE_INVALID to C_SignInit"
         );
-        assert_eq!(name_of(RvError::PinIncorrect), "CKR_PIN_INCORRECT");
-        assert_eq!(name_of(RvError::RandomNoRng), "CKR_RANDOM_NO_RNG");
-        assert_eq!(name_of(RvError::VendorDefined(0x8000_0384)), "0x80000384");
+        assert!(is(&failure("C_Login", PIN_INCORRECT), "CKR_PIN_INCORRECT"));
+        assert!(refuses_mechanism(&failure("C_SignInit", MECHANISM_INVALID)));
+        assert!(!refuses_mechanism(&failure("C_SignInit", DEVICE_ERROR)));
     }
 
     #[test]
-    fn every_name_in_the_table_is_one_that_the_binding_can_give() {
-        let known = [
-            RvError::SessionHandleInvalid,
-            RvError::SessionClosed,
-            RvError::ObjectHandleInvalid,
-            RvError::KeyHandleInvalid,
-            RvError::OperationActive,
-            RvError::OperationNotInitialized,
-            RvError::UserNotLoggedIn,
-            RvError::DeviceError,
-            RvError::DeviceRemoved,
-            RvError::TokenNotPresent,
-            RvError::TokenNotRecognized,
-            RvError::SlotIdInvalid,
-            RvError::GeneralError,
-            RvError::FunctionFailed,
-            RvError::CryptokiNotInitialized,
-        ];
-        assert_eq!(known.map(name_of), GONE);
+    fn every_name_in_the_tables_is_one_that_a_code_has() {
+        let names: Vec<String> = (0..0x300).map(code_name).collect();
+        for wanted in GONE.iter().chain(REFUSES_MECHANISM) {
+            assert!(names.iter().any(|name| name == wanted), "{wanted}");
+        }
     }
 
     #[test]
     fn nothing_that_concerns_a_pin_or_writes_leads_to_a_second_try() {
-        for value in [RvError::GeneralError, RvError::DeviceError, RvError::PinIncorrect, RvError::PinLocked]
-        {
-            assert!(!is_gone(&device(Function::Login, value)));
-            assert!(!is_gone(&device(Function::GenerateKeyPair, value)));
-            assert!(!is_gone(&device(Function::InitToken, value)));
-            assert!(!is_gone(&device(Function::InitPIN, value)));
+        for code in [GENERAL_ERROR, DEVICE_ERROR, PIN_INCORRECT, PIN_LOCKED] {
+            for function in NOT_TWICE {
+                assert!(!is_gone(&answered(&failure(function, code))), "{function} {code}");
+            }
         }
-        assert!(!is_gone(&device(Function::Sign, RvError::PinIncorrect)));
-        assert!(is_gone(&device(Function::Sign, RvError::GeneralError)));
+        assert!(!is_gone(&answered(&failure("C_Sign", PIN_INCORRECT))));
+        assert!(is_gone(&answered(&failure("C_Sign", GENERAL_ERROR))));
     }
 }

@@ -47,8 +47,6 @@ impl Job {
 pub(super) struct KeyQuery {
     pub(super) uri: Uri,
     pub(super) algorithm: Algorithm,
-    /// Whether signatures are verified before they leave; off only to measure what that costs.
-    pub(super) verify: bool,
 }
 
 /// What comes back.
@@ -78,13 +76,14 @@ pub(super) struct FoundKey {
 pub(super) struct Signature {
     pub(super) message: Vec<u8>,
     pub(super) signature: Vec<u8>,
-    pub(super) generation: u64,
+    /// The key that signed.
+    pub(super) key: FoundKey,
 }
 
 impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Message and signature together are an assertion: a credential for two minutes.
-        f.debug_struct("Signature").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Signature").field("generation", &self.key.generation).finish_non_exhaustive()
     }
 }
 

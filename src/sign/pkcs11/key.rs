@@ -1,66 +1,80 @@
 //! A signing key on a device: found, checked, and asked for signatures.
 
-use std::{cell::Cell, rc::Rc};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, Ordering},
+};
 
 use aws_lc_rs::signature::ParsedPublicKey;
-use cryptoki::{
-    context::Pkcs11,
-    error::Error as CryptokiError,
-    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
-    session::Session,
-};
 
 use super::{
     Uri,
-    code::{answered, refuses_mechanism},
-    job::KeyQuery,
-    mechanism::{Form, Hash},
-    object,
-    session::Connection,
+    calls::{Attribute, AttributeType, Failure, KeyType, Object, ObjectClass, Session, User},
+    code::{answered, is, refuses_mechanism},
+    job::{FoundKey, KeyQuery},
+    login::{Login, LoginRequest, Logins},
+    mechanism::Hash,
+    object::{self, NAME, RSA_PUBLIC},
+    profile::{AlwaysAuth, ContextLogin, SignForm as Form},
+    session::{Connection, is_logged_in, try_login},
 };
 use crate::{
-    jose::{Algorithm, RsaPublicKey},
+    jose::RsaPublicKey,
     sign::{Error, Sought, verify},
 };
 
 /// A private key that was found, with all that is needed to sign with it.
 pub(super) struct SigningKey {
-    pub(super) connection: Rc<Connection>,
-    pub(super) spki: Vec<u8>,
-    handle: ObjectHandle,
+    connection: Arc<Connection>,
+    spki: Vec<u8>,
+    handle: Object,
     hash: Hash,
-    verifier: Option<ParsedPublicKey>,
+    verifier: ParsedPublicKey,
     ladder: Vec<Form>,
-    /// The form that signed last; the ladder is climbed once.
-    settled: Cell<Option<Form>>,
+    /// Position in the ladder of the form that signed last, and was seen to sign rightly; [`UNSETTLED`] before.
+    settled: AtomicU8,
+    /// The device wants a login between C_SignInit and C_Sign.
+    always_authenticate: AtomicBool,
 }
+
+const UNSETTLED: u8 = u8::MAX;
 
 /// Error messages list no more candidates than a person reads.
 const MOST_CANDIDATES: usize = 20;
 
+/// What is read of a private key before it is used.
+const USE: &[AttributeType] = &[
+    AttributeType::KeyType,
+    AttributeType::Sign,
+    AttributeType::AlwaysAuthenticate,
+    AttributeType::AllowedMechanisms,
+];
+
+/// Why there is no signature of one form.
+enum Unsigned {
+    /// The form is not for this key: the next one may be.
+    Form(Error),
+    /// Something else.
+    Other(Error),
+}
+
 impl SigningKey {
     /// Finds exactly one private key that `query` names, and its public half.
-    pub(super) fn find(
-        context: &Pkcs11,
-        connection: Rc<Connection>,
-        query: &KeyQuery,
-    ) -> Result<Self, Error> {
+    pub(super) fn find(connection: Arc<Connection>, query: &KeyQuery) -> Result<Self, Error> {
         let hash = Hash::of(query.algorithm)?;
-        let session = &connection.keeper;
+        let profile = connection.profile.clone();
+        let keeper = connection.keeper();
+        let session = keeper.as_ref();
         let device = connection.device.uri();
         let (handle, uri) = find_private(session, &device, &query.uri)?;
         let unusable = |reason: String| Error::UnusableKey { key: uri.to_string(), reason };
-        let key_type = object::key_type(session, handle)?;
+        let values = object::read(session, handle, USE)?;
+        let key_type = values.key_type();
         if key_type != Some(KeyType::RSA) {
             return Err(unusable(format!("its type is {}", object::key_type_name(key_type))));
         }
-        if object::flag(session, handle, AttributeType::Sign)? == Some(false) {
+        if values.flag(AttributeType::Sign) == Some(false) {
             return Err(unusable("the device does not let it sign (CKA_SIGN is false)".into()));
-        }
-        if object::flag(session, handle, AttributeType::AlwaysAuthenticate)? == Some(true) {
-            return Err(unusable(
-                "the device asks for a PIN at each signature (CKA_ALWAYS_AUTHENTICATE)".into(),
-            ));
         }
         let public_key = public_key_of(session, handle)?
             .ok_or_else(|| unusable("the device shows no public half and no certificate of it".into()))?;
@@ -68,65 +82,157 @@ impl SigningKey {
             return Err(unusable(format!("it has {} bits", public_key.bits())));
         }
         let spki = public_key.to_spki().map_err(|why| unusable(why.to_string()))?;
-        let verifier = if query.verify { Some(verifier(query.algorithm, &spki)?) } else { None };
-        let listed = context.get_mechanism_list(connection.slot).unwrap_or_default();
-        let ladder = hash.ladder(&listed);
-        Ok(Self { connection, spki, handle, hash, verifier, ladder, settled: Cell::new(None) })
+        let verifier = verify::verifier(query.algorithm, &spki)?;
+        let listed = connection.library.mechanisms(connection.slot).unwrap_or_default();
+        let allowed = values.allowed_mechanisms();
+        let ladder = hash.ladder(&profile.sign.ladder, &listed, allowed.as_deref());
+        if ladder.is_empty() {
+            return Err(unusable(format!(
+                "the device does not let it sign {} (CKA_ALLOWED_MECHANISMS)",
+                query.algorithm
+            )));
+        }
+        let always_authenticate = match profile.sign.always_auth {
+            AlwaysAuth::Attribute => values.flag(AttributeType::AlwaysAuthenticate) == Some(true),
+            AlwaysAuth::Yes => true,
+            AlwaysAuth::No => false,
+        };
+        if always_authenticate && profile.sign.context_login == ContextLogin::Forbidden {
+            return Err(unusable(
+                "the device asks for a PIN at each signature (CKA_ALWAYS_AUTHENTICATE), and its profile says that \
+                 its library does not take one"
+                    .into(),
+            ));
+        }
+        drop(keeper);
+        Ok(Self {
+            connection,
+            spki,
+            handle,
+            hash,
+            verifier,
+            ladder,
+            settled: AtomicU8::new(UNSETTLED),
+            always_authenticate: AtomicBool::new(always_authenticate),
+        })
     }
 
-    /// Signs `message` and verifies the signature.
-    pub(super) fn sign(&self, context: &Pkcs11, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let settled = self.settled.get();
-        let others = self.ladder.iter().copied().filter(|form| Some(*form) != settled);
+    /// The key, as far as the world may know it.
+    pub(super) fn found(&self, generation: u64) -> FoundKey {
+        FoundKey { spki: self.spki.clone(), generation, device: self.connection.device.name() }
+    }
+
+    /// Signs `message`. The first signature of a form is verified here, so that the ladder goes on past a form that
+    /// the device does wrongly; all of them are verified where they are used.
+    pub(super) fn sign(&self, message: &[u8], logins: &dyn Logins) -> Result<Vec<u8>, Error> {
+        let settled = self.settled.load(Ordering::Relaxed);
+        if let Some(form) = self.ladder.get(usize::from(settled)) {
+            match self.sign_as(*form, message, logins) {
+                Ok(signature) => return Ok(signature),
+                Err(Unsigned::Other(error)) => return Err(error),
+                Err(Unsigned::Form(_)) => {}
+            }
+        }
         let mut refused = None;
-        for form in settled.into_iter().chain(others) {
+        for (at, form) in self.ladder.iter().enumerate() {
             let outcome = self
-                .connection
-                .with_session(context, |session| self.hash.sign(form, session, self.handle, message));
+                .sign_as(*form, message, logins)
+                .and_then(|signature| verified(&self.verifier, message, signature).map_err(Unsigned::Form));
             match outcome {
                 Ok(signature) => {
-                    self.settled.set(Some(form));
-                    return verified(self.verifier.as_ref(), message, signature);
+                    self.settled.store(u8::try_from(at).unwrap_or(UNSETTLED), Ordering::Relaxed);
+                    return Ok(signature);
                 }
-                Err(CryptokiError::Pkcs11(value, function)) if refuses_mechanism(value) => {
-                    refused = Some(answered(&CryptokiError::Pkcs11(value, function)));
-                }
-                Err(why) => return Err(answered(&why)),
+                Err(Unsigned::Form(error)) => refused = refused.or(Some(error)),
+                Err(Unsigned::Other(error)) => return Err(error),
             }
         }
         // The ladder has at least one form, so something was refused.
         Err(refused.unwrap_or(Error::WrongSignature))
     }
-}
 
-/// The public key, made ready once to verify many signatures.
-fn verifier(algorithm: Algorithm, spki: &[u8]) -> Result<ParsedPublicKey, Error> {
-    let parameters = verify::parameters(algorithm).ok_or(Error::Algorithm(algorithm))?;
-    ParsedPublicKey::new(parameters, spki).map_err(|_| Error::UnusableKey {
-        key: "on the device".into(),
-        reason: "its public key is none that can be verified with".into(),
-    })
-}
+    fn sign_as(&self, form: Form, message: &[u8], logins: &dyn Logins) -> Result<Vec<u8>, Unsigned> {
+        let authenticate = self.always_authenticate.load(Ordering::Relaxed);
+        match self.attempt(form, message, authenticate.then_some(logins)) {
+            // Some devices want a PIN at each signature and do not say so of their keys.
+            Err(Attempt { error: Ok(why), logged_in: true })
+                if !authenticate && is(&why, "CKR_USER_NOT_LOGGED_IN") && self.may_authenticate() =>
+            {
+                let signature = self.attempt(form, message, Some(logins)).map_err(Unsigned::from)?;
+                self.always_authenticate.store(true, Ordering::Relaxed);
+                Ok(signature)
+            }
+            outcome => outcome.map_err(Unsigned::from),
+        }
+    }
 
-/// The signature, unless it is none of this key.
-fn verified(
-    verifier: Option<&ParsedPublicKey>,
-    message: &[u8],
-    signature: Vec<u8>,
-) -> Result<Vec<u8>, Error> {
-    match verifier {
-        Some(verifier) if verifier.verify_sig(message, &signature).is_err() => Err(Error::WrongSignature),
-        _ => Ok(signature),
+    fn may_authenticate(&self) -> bool {
+        let sign = &self.connection.profile.sign;
+        sign.context_login == ContextLogin::Allowed && sign.always_auth != AlwaysAuth::No
+    }
+
+    /// C_SignInit, a login for this one signature where it is wanted, C_Sign: nothing may come between them.
+    fn attempt(&self, form: Form, message: &[u8], logins: Option<&dyn Logins>) -> Result<Vec<u8>, Attempt> {
+        let mut refusal = None;
+        let mut logged_in = false;
+        let input = self.hash.input(form, message);
+        let signed = self.connection.signing(|session| {
+            let login = match logins {
+                // Asked before the operation begins: nothing may come between its three calls.
+                Some(logins) => {
+                    let info = self.connection.library.device_info(self.connection.slot)?;
+                    Some((logins, LoginRequest::new(&info, Login::Signature)))
+                }
+                None => None,
+            };
+            session.sign_init(self.hash.mechanism(form), self.handle)?;
+            if let Some((logins, request)) = login
+                && let Err(why) = try_login(session, User::ContextSpecific, &request, logins)
+            {
+                refusal = Some(why.error);
+                // The operation is still active: the session is to go.
+                return Err(Failure::Unusable { function: "C_Login", problem: String::new() });
+            }
+            session.sign(&input).inspect_err(|why| {
+                logged_in = is(why, "CKR_USER_NOT_LOGGED_IN") && is_logged_in(session);
+            })
+        });
+        signed.map_err(|why| Attempt { error: refusal.map_or(Ok(why), Err), logged_in })
     }
 }
 
-fn find_private(session: &Session, device: &Uri, wanted: &Uri) -> Result<(ObjectHandle, Uri), Error> {
+/// An attempt that failed: with what the library answered, or with why there was no login.
+struct Attempt {
+    error: Result<Failure, Error>,
+    /// The device counts us as logged in all the same.
+    logged_in: bool,
+}
+
+impl From<Attempt> for Unsigned {
+    fn from(attempt: Attempt) -> Self {
+        match attempt.error {
+            Ok(why) if refuses_mechanism(&why) => Self::Form(answered(&why)),
+            Ok(why) => Self::Other(answered(&why)),
+            Err(error) => Self::Other(error),
+        }
+    }
+}
+
+/// The signature, unless it is none of this key.
+fn verified(verifier: &ParsedPublicKey, message: &[u8], signature: Vec<u8>) -> Result<Vec<u8>, Error> {
+    match verifier.verify_sig(message, &signature) {
+        Ok(()) => Ok(signature),
+        Err(_) => Err(Error::WrongSignature),
+    }
+}
+
+fn find_private(session: &dyn Session, device: &Uri, wanted: &Uri) -> Result<(Object, Uri), Error> {
     let mut found = matching(session, device, wanted, template(wanted))?;
     if found.is_empty() && wanted.object().is_some() {
         // A label that the device pads does not match in its own search.
         found = matching(session, device, wanted, Vec::new())?;
     }
-    let candidates = |found: &[(ObjectHandle, Uri)]| {
+    let candidates = |found: &[(Object, Uri)]| {
         found.iter().take(MOST_CANDIDATES).map(|(_, uri)| uri.to_string()).collect()
     };
     match (found.pop(), found.is_empty()) {
@@ -151,14 +257,15 @@ fn find_private(session: &Session, device: &Uri, wanted: &Uri) -> Result<(Object
 }
 
 fn matching(
-    session: &Session,
+    session: &dyn Session,
     device: &Uri,
     wanted: &Uri,
     template: Vec<Attribute>,
-) -> Result<Vec<(ObjectHandle, Uri)>, Error> {
+) -> Result<Vec<(Object, Uri)>, Error> {
     let mut found = Vec::new();
-    for handle in object::matching(session, ObjectClass::PRIVATE_KEY, template)? {
-        let (label, id) = (object::label(session, handle)?, object::id(session, handle)?);
+    for handle in object::matching(session, ObjectClass::PrivateKey, template)? {
+        let values = object::read(session, handle, NAME)?;
+        let (label, id) = (values.label(), values.id());
         if wanted.matches_object(&label, &id) {
             found.push((handle, device.with_object(&label, &id)));
         }
@@ -167,22 +274,23 @@ fn matching(
 }
 
 fn template(wanted: &Uri) -> Vec<Attribute> {
-    let label = wanted.object().map(|label| Attribute::Label(label.as_bytes().to_vec()));
-    let id = wanted.id().map(|id| Attribute::Id(id.to_vec()));
+    let label = wanted.object().map(|label| Attribute::bytes(AttributeType::Label, label));
+    let id = wanted.id().map(|id| Attribute::bytes(AttributeType::Id, id));
     label.into_iter().chain(id).collect()
 }
 
 /// The public half of a private key: from the public object beside it, else from the private object itself, else
 /// from a certificate beside it.
-pub(super) fn public_key_of(session: &Session, private: ObjectHandle) -> Result<Option<RsaPublicKey>, Error> {
-    let own = object::rsa_public_key(session, private)?;
-    let id = object::id(session, private)?;
+pub(super) fn public_key_of(session: &dyn Session, private: Object) -> Result<Option<RsaPublicKey>, Error> {
+    let own = object::read(session, private, RSA_PUBLIC)?.rsa_public_key();
+    let id = object::read(session, private, NAME)?.id();
     if id.is_empty() {
         return Ok(own);
     }
-    let beside = |class| object::matching(session, class, vec![Attribute::Id(id.clone())]);
-    for public in beside(ObjectClass::PUBLIC_KEY)? {
-        if let Some(key) = object::rsa_public_key(session, public)? {
+    let beside =
+        |class| object::matching(session, class, vec![Attribute::bytes(AttributeType::Id, id.clone())]);
+    for public in beside(ObjectClass::PublicKey)? {
+        if let Some(key) = object::read(session, public, RSA_PUBLIC)?.rsa_public_key() {
             // Two keys may bear one CKA_ID; where the private object shows its modulus, that decides.
             if own.as_ref().is_none_or(|own| *own == key) {
                 return Ok(Some(key));
@@ -192,9 +300,9 @@ pub(super) fn public_key_of(session: &Session, private: ObjectHandle) -> Result<
     if own.is_some() {
         return Ok(own);
     }
-    for certificate in beside(ObjectClass::CERTIFICATE)? {
-        let der = object::bytes(session, certificate, AttributeType::Value)?.unwrap_or_default();
-        if let Some(key) = certified_key(&der) {
+    for certificate in beside(ObjectClass::Certificate)? {
+        let values = object::read(session, certificate, &[AttributeType::Value])?;
+        if let Some(key) = values.bytes(AttributeType::Value).and_then(certified_key) {
             return Ok(Some(key));
         }
     }
@@ -216,6 +324,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::jose::Algorithm;
 
     #[test]
     fn a_signature_that_is_not_of_this_key_and_message_does_not_leave() {
@@ -224,16 +333,16 @@ mod tests {
         let modulus = public.modulus().big_endian_without_leading_zero();
         let exponent = public.exponent().big_endian_without_leading_zero();
         let spki = RsaPublicKey::new(modulus, exponent).to_spki().unwrap();
-        let sha256 = verifier(Algorithm::RS256, &spki).unwrap();
+        let sha256 = verify::verifier(Algorithm::RS256, &spki).unwrap();
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).unwrap();
 
-        assert_eq!(verified(Some(&sha256), b"message", signature.clone()), Ok(signature.clone()));
-        assert_eq!(verified(Some(&sha256), b"massage", signature.clone()), Err(Error::WrongSignature));
+        assert_eq!(verified(&sha256, b"message", signature.clone()), Ok(signature.clone()));
+        assert_eq!(verified(&sha256, b"massage", signature.clone()), Err(Error::WrongSignature));
         let cut = signature[1..].to_vec();
-        assert_eq!(verified(Some(&sha256), b"message", cut), Err(Error::WrongSignature));
-        assert_eq!(verified(Some(&sha256), b"message", Vec::new()), Err(Error::WrongSignature));
-        let sha384 = verifier(Algorithm::RS384, &spki).unwrap();
-        assert_eq!(verified(Some(&sha384), b"message", signature), Err(Error::WrongSignature));
+        assert_eq!(verified(&sha256, b"message", cut), Err(Error::WrongSignature));
+        assert_eq!(verified(&sha256, b"message", Vec::new()), Err(Error::WrongSignature));
+        let sha384 = verify::verifier(Algorithm::RS384, &spki).unwrap();
+        assert_eq!(verified(&sha384, b"message", signature), Err(Error::WrongSignature));
     }
 }

@@ -1,12 +1,10 @@
 //! The two ways to ask a device for an RSASSA-PKCS1-v1_5 signature.
 
-use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512, digest};
-use cryptoki::{
-    mechanism::{Mechanism, MechanismType},
-    object::ObjectHandle,
-    session::Session,
-};
+use std::borrow::Cow;
 
+use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512, digest};
+
+use super::{calls::Mechanism, profile::SignForm as Form};
 use crate::{jose::Algorithm, sign::Error};
 
 /// Hash function of an RSA signature algorithm.
@@ -16,18 +14,6 @@ pub(super) enum Hash {
     Sha384,
     Sha512,
 }
-
-/// How the device is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// `CKM_SHA256_RSA_PKCS` and its sisters: the device hashes. Some refuse every other form (FIPS 140 level 3).
-    HashAndSign,
-    /// `CKM_RSA_PKCS` over a DigestInfo (RFC 8017 section 9.2) that is made here. Some know only this one.
-    Raw,
-}
-
-/// In the order in which they are tried.
-const LADDER: [Form; 2] = [Form::HashAndSign, Form::Raw];
 
 impl Hash {
     /// The hash of `algorithm`.
@@ -40,16 +26,19 @@ impl Hash {
         }
     }
 
-    /// The forms to try: those that the device lists, or all when it lists neither (some list too little).
-    pub(super) fn ladder(self, listed: &[MechanismType]) -> Vec<Form> {
-        let known: Vec<Form> = LADDER
-            .into_iter()
-            .filter(|form| listed.contains(&self.mechanism(*form).mechanism_type()))
-            .collect();
-        if known.is_empty() { LADDER.to_vec() } else { known }
+    /// The forms of `ladder` to try: those that the device lists and the key allows, or all when the device lists
+    /// none of them (some list too little). A key that names what it allows means it.
+    pub(super) fn ladder(self, ladder: &[Form], listed: &[u64], allowed: Option<&[u64]>) -> Vec<Form> {
+        let number = |form: &Form| self.mechanism(*form).number();
+        let permitted = |form: &Form| allowed.is_none_or(|allowed| allowed.contains(&number(form)));
+        let permitted: Vec<Form> = ladder.iter().copied().filter(permitted).collect();
+        let known: Vec<Form> =
+            permitted.iter().copied().filter(|form| listed.contains(&number(form))).collect();
+        if known.is_empty() { permitted } else { known }
     }
 
-    fn mechanism(self, form: Form) -> Mechanism<'static> {
+    /// The mechanism of a form.
+    pub(super) fn mechanism(self, form: Form) -> Mechanism {
         match (form, self) {
             (Form::Raw, _) => Mechanism::RsaPkcs,
             (Form::HashAndSign, Self::Sha256) => Mechanism::Sha256RsaPkcs,
@@ -58,18 +47,11 @@ impl Hash {
         }
     }
 
-    /// C_SignInit and C_Sign.
-    pub(super) fn sign(
-        self,
-        form: Form,
-        session: &Session,
-        key: ObjectHandle,
-        message: &[u8],
-    ) -> Result<Vec<u8>, cryptoki::error::Error> {
-        let mechanism = self.mechanism(form);
+    /// What is given to C_Sign.
+    pub(super) fn input(self, form: Form, message: &[u8]) -> Cow<'_, [u8]> {
         match form {
-            Form::HashAndSign => session.sign(&mechanism, key, message),
-            Form::Raw => session.sign(&mechanism, key, &self.digest_info(message)),
+            Form::HashAndSign => Cow::Borrowed(message),
+            Form::Raw => Cow::Owned(self.digest_info(message)),
         }
     }
 
@@ -125,11 +107,17 @@ mod tests {
     }
 
     #[test]
-    fn hash_and_sign_goes_first_and_what_is_not_listed_is_not_tried() {
-        let both = [MechanismType::RSA_PKCS, MechanismType::SHA256_RSA_PKCS];
-        assert_eq!(Hash::Sha256.ladder(&both), [Form::HashAndSign, Form::Raw]);
-        assert_eq!(Hash::Sha384.ladder(&both), [Form::Raw]);
-        assert_eq!(Hash::Sha256.ladder(&[]), [Form::HashAndSign, Form::Raw]);
+    fn the_ladder_keeps_to_what_is_listed_and_allowed() {
+        const LADDER: &[Form] = &[Form::HashAndSign, Form::Raw];
+        let (raw, sha256) = (Mechanism::RsaPkcs.number(), Mechanism::Sha256RsaPkcs.number());
+        let both = [raw, sha256];
+        assert_eq!(Hash::Sha256.ladder(LADDER, &both, None), LADDER);
+        assert_eq!(Hash::Sha256.ladder(&[Form::Raw, Form::HashAndSign], &both, None)[0], Form::Raw);
+        assert_eq!(Hash::Sha384.ladder(LADDER, &both, None), [Form::Raw]);
+        assert_eq!(Hash::Sha256.ladder(LADDER, &[], None), LADDER);
+        assert_eq!(Hash::Sha256.ladder(LADDER, &both, Some(&[raw])), [Form::Raw]);
+        assert_eq!(Hash::Sha256.ladder(LADDER, &[], Some(&[sha256])), [Form::HashAndSign]);
+        assert_eq!(Hash::Sha512.ladder(LADDER, &both, Some(&[sha256])), []);
     }
 
     #[test]

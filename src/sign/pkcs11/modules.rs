@@ -15,9 +15,13 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    ModuleDescription, Pin, Uri,
+    ModuleDescription, Pin, Profile, Profiles, Uri,
+    host::{Host, HostProgram},
     job::{Answer, Job},
+    lane::Lane,
+    login::{Guard, Guarded},
     owner::Owner,
+    profile::Isolation,
     queue::{Queue, Ticket},
 };
 use crate::{
@@ -32,7 +36,27 @@ use crate::{
 /// So a program makes one of these and hands it to all that sign. Nothing is loaded before it is needed.
 pub struct Modules {
     clock: Arc<dyn Clock>,
+    manner: Manner,
     by_file: Mutex<HashMap<FileId, Arc<Module>>>,
+}
+
+/// How libraries are run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Manner {
+    /// What is known of kinds of devices.
+    pub profiles: Arc<Profiles>,
+    /// The program that libraries run in which are to have a process of their own.
+    pub program: HostProgram,
+    /// For looking at libraries that nobody has chosen: each gets a process of its own, whatever its profile says, and
+    /// that process ends when a job's deadline has passed.
+    pub look_around: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { profiles: Arc::new(Profiles::embedded()), program: HostProgram::default(), look_around: false }
+    }
 }
 
 /// Device and inode: one file under two names is one library.
@@ -46,10 +70,16 @@ impl fmt::Debug for Modules {
 }
 
 impl Modules {
-    /// No library yet. Deadlines are read on `clock`.
+    /// No library yet. Deadlines are read on `clock`; devices are known by the profiles of this build.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, by_file: Mutex::default() })
+        Self::build(clock, Manner::default())
+    }
+
+    /// The same, in a manner of one's own.
+    #[must_use]
+    pub fn build(clock: Arc<dyn Clock>, manner: Manner) -> Arc<Self> {
+        Arc::new(Self { clock, manner, by_file: Mutex::default() })
     }
 
     /// All that the library at `path` shows. With `login`, the device which that URI names is logged in to first;
@@ -65,7 +95,7 @@ impl Modules {
         call: &Call,
     ) -> Result<ModuleDescription, Error> {
         let job = Job::Describe { login: login.map(|(uri, _)| uri.clone()) };
-        match self.module(path)?.ask(call, job, None, login.map(|(_, pin)| pin.clone())).await? {
+        match self.module(path, None)?.ask(call, job, None, login.map(|(_, pin)| pin.clone())).await? {
             Answer::Description(description) => Ok(*description),
             other => Err(mismatched(&other)),
         }
@@ -87,7 +117,7 @@ impl Modules {
         call: &Call,
     ) -> Result<Uri, Error> {
         let job = Job::Provide { label: label.to_owned() };
-        match self.module(path)?.ask(call, job, None, Some(pin)).await? {
+        match self.module(path, None)?.ask(call, job, None, Some(pin)).await? {
             Answer::Provided(uri) => Ok(*uri),
             other => Err(mismatched(&other)),
         }
@@ -103,7 +133,7 @@ impl Modules {
         for module in &self.all() {
             // One at a time: two paths may lead to one library (a wrapper, a proxy), and finalizing it under another
             // thread's call crashes most.
-            module.queue.close();
+            module.close();
             if let Err(late) = module.join(call).await {
                 ended = Err(late);
             }
@@ -111,8 +141,8 @@ impl Modules {
         ended
     }
 
-    /// The library at `path`, which must be there by now.
-    pub(super) fn module(&self, path: &Path) -> Result<Arc<Module>, Error> {
+    /// The library at `path`, which must be there by now. The first to ask for it says how it is driven.
+    pub(super) fn module(&self, path: &Path, profile: Option<&str>) -> Result<Arc<Module>, Error> {
         let missing = |why: std::io::Error| Error::Module {
             path: path.display().to_string(),
             problem: why.to_string(),
@@ -120,16 +150,54 @@ impl Modules {
         let path = fs::canonicalize(path).map_err(missing)?;
         let file = fs::metadata(&path).map_err(missing)?;
         let mut by_file = self.by_file.lock().unwrap_or_else(PoisonError::into_inner);
-        let module = by_file.entry(FileId(file.dev(), file.ino())).or_insert_with(|| {
-            Arc::new(Module {
-                path,
-                clock: self.clock.clone(),
-                queue: Arc::default(),
-                generation: Arc::default(),
-                thread: Mutex::new(None),
-            })
+        let id = FileId(file.dev(), file.ino());
+        if let Some(module) = by_file.get(&id) {
+            return Ok(module.clone());
+        }
+        let profile = Arc::new(self.profile(&path, profile)?);
+        let queue = Arc::<Queue>::default();
+        let generation = Arc::<AtomicU64>::default();
+        let backend = if self.manner.look_around || profile.module.isolation == Isolation::Process {
+            Backend::Process(Host::new(
+                self.manner.program.clone(),
+                path.clone(),
+                profile.clone(),
+                self.clock.clone(),
+                generation.clone(),
+                queue.clone(),
+                self.manner.look_around,
+            ))
+        } else {
+            let owner = Owner::new(path.clone(), profile.clone(), self.clock.clone(), generation.clone());
+            Backend::Threads(Arc::new(owner))
+        };
+        let module = Arc::new(Module {
+            path,
+            profile,
+            clock: self.clock.clone(),
+            queue,
+            generation,
+            guard: Arc::default(),
+            backend,
+            threads: Mutex::default(),
         });
-        Ok(module.clone())
+        by_file.insert(id, module.clone());
+        Ok(module)
+    }
+
+    /// The named profile, else the one that knows the library's file, else that of unknown devices.
+    fn profile(&self, path: &Path, name: Option<&str>) -> Result<Profile, Error> {
+        match name {
+            Some(name) => self.manner.profiles.named(name).cloned().ok_or_else(|| Error::Module {
+                path: path.display().to_string(),
+                problem: format!("there is no profile {name}"),
+            }),
+            None => Ok(self.manner.profiles.matching(path, None, None).unwrap_or_else(Profile::unknown)),
+        }
+    }
+
+    pub(super) fn profiles(&self) -> &Profiles {
+        &self.manner.profiles
     }
 
     pub(super) fn clock(&self) -> &Arc<dyn Clock> {
@@ -141,17 +209,29 @@ impl Modules {
     }
 }
 
-/// One library and the way to its owner.
+/// One library and the way to it.
 pub(super) struct Module {
     path: PathBuf,
+    pub(super) profile: Arc<Profile>,
     clock: Arc<dyn Clock>,
     queue: Arc<Queue>,
     generation: Arc<AtomicU64>,
-    thread: Mutex<Option<Thread>>,
+    guard: Arc<Guard>,
+    backend: Backend,
+    threads: Mutex<Option<Threads>>,
 }
 
-struct Thread {
-    handle: thread::JoinHandle<()>,
+/// Where the library runs.
+enum Backend {
+    /// In threads of this process.
+    Threads(Arc<Owner>),
+    /// In a process of its own, which one thread of this process looks after.
+    Process(Arc<Host>),
+}
+
+/// The threads of a library; `ended` fires when the last of them is past its last call.
+struct Threads {
+    handles: Vec<thread::JoinHandle<()>>,
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -162,7 +242,7 @@ impl fmt::Debug for Module {
 }
 
 impl Module {
-    /// Puts a job in line and waits for its answer until the call's deadline. The owner is started by the first.
+    /// Puts a job in line and waits for its answer until the call's deadline. The threads are started by the first.
     pub(super) async fn ask(
         &self,
         call: &Call,
@@ -174,9 +254,14 @@ impl Module {
             return Err(Error::Deadline);
         }
         let (reply, answer) = oneshot::channel();
-        let ticket = Ticket { job, make, pin, deadline: call.deadline(), reply };
+        let logins = Arc::new(Guarded { guard: self.guard.clone(), pin, profile: self.profile.clone() });
+        let ticket =
+            Ticket { job, make, logins, deadline: call.deadline(), reply: Box::new(reply), again: false };
         self.queue.push(ticket, call.priority())?;
         self.start()?;
+        if let Backend::Process(host) = &self.backend {
+            host.pump();
+        }
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or(Err(Error::Closed)),
@@ -190,31 +275,51 @@ impl Module {
     }
 
     fn start(&self) -> Result<(), Error> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.is_some() {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if threads.is_some() {
             return Ok(());
         }
         let (end, ended) = oneshot::channel();
-        let (path, clock, generation) = (self.path.clone(), self.clock.clone(), self.generation.clone());
-        let queue = self.queue.clone();
-        let handle = thread::Builder::new()
-            .name("pkcs11-owner".into())
-            .spawn(move || {
-                let _end = end;
-                Owner::new(path, clock, generation).run(&queue);
-            })
-            .map_err(|why| Error::Module {
-                path: self.path.display().to_string(),
-                problem: format!("no thread can be started: {why}"),
-            })?;
-        *thread = Some(Thread { handle, ended: Some(ended) });
+        let handles = match &self.backend {
+            Backend::Threads(owner) => {
+                let last = Arc::new(Last { owner: Some(owner.clone()), _end: end });
+                let lane = |_| {
+                    let (owner, queue, clock) = (owner.clone(), self.queue.clone(), self.clock.clone());
+                    let (lane, last) = (Lane { owner, queue, clock }, last.clone());
+                    self.spawn("pkcs11-lane", move || {
+                        let _last = last;
+                        lane.run();
+                    })
+                };
+                (0..self.profile.session.lanes.max(1)).map(lane).collect::<Result<_, _>>()?
+            }
+            Backend::Process(host) => {
+                let (host, last) = (host.clone(), Last { owner: None, _end: end });
+                vec![self.spawn("pkcs11-host", move || {
+                    let _last = last;
+                    host.supervise();
+                })?]
+            }
+        };
+        *threads = Some(Threads { handles, ended: Some(ended) });
         Ok(())
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<thread::JoinHandle<()>, Error> {
+        thread::Builder::new().name(name.into()).spawn(run).map_err(|why| Error::Module {
+            path: self.path.display().to_string(),
+            problem: format!("no thread can be started: {why}"),
+        })
     }
 
     async fn join(&self, call: &Call) -> Result<(), Error> {
         let ended = {
-            let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-            thread.as_mut().and_then(|thread| thread.ended.take())
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.as_mut().and_then(|threads| threads.ended.take())
         };
         let Some(mut ended) = ended else { return Ok(()) };
         let late = tokio::select! {
@@ -222,25 +327,47 @@ impl Module {
             _ = &mut ended => false,
             () = self.clock.sleep_until(call.deadline()) => true,
         };
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if late {
-            if let Some(thread) = thread.as_mut() {
-                thread.ended = Some(ended);
+            if let Some(threads) = threads.as_mut() {
+                threads.ended = Some(ended);
             }
             return Err(Error::Deadline);
         }
-        // The thread is past its last call into the library, so this does not wait.
-        if let Some(thread) = thread.take() {
-            let _ = thread.handle.join();
+        // They are past their last call into the library, so this does not wait.
+        for handle in threads.take().into_iter().flat_map(|threads| threads.handles) {
+            let _ = handle.join();
         }
         Ok(())
+    }
+
+    /// Answers what waits, and lets the threads end.
+    fn close(&self) {
+        self.queue.close();
+        if let Backend::Process(host) = &self.backend {
+            host.close();
+        }
+    }
+}
+
+/// Held by each thread of a library; the last of them to go finalizes it, and says so.
+struct Last {
+    owner: Option<Arc<Owner>>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(owner) = &self.owner {
+            owner.stop();
+        }
     }
 }
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // Nobody can ask any more; the owner ends by itself.
-        self.queue.close();
+        // Nobody can ask any more; the threads end by themselves.
+        self.close();
     }
 }
 

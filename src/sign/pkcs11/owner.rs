@@ -1,27 +1,36 @@
-//! The one thread that calls into a library: it alone initializes and finalizes, and it does one job at a time.
+//! What the lanes of one library share: they sign side by side, and everything else is done by one of them alone.
+//!
+//! ```text
+//!   lane ─┐                        ┌─ a known key signs: together with other lanes
+//!   lane ─┼─▶ Owner (lock) ────────┤
+//!   lane ─┘                        └─ initialize, open, log in, find, list, write, finalize: alone
+//! ```
+//!
+//! Finalizing a library under another thread's call crashes most of them, and opening two sessions at a time breaks
+//! some. Whoever holds the lock alone knows that no other lane is inside the library.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::PathBuf,
-    rc::Rc,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use cryptoki::{context::Pkcs11, object::ObjectClass};
-
 use super::{
-    Pin, Uri,
+    Uri,
+    calls::{Binding, Library, ObjectClass, load},
     code::{is_absent, is_gone},
-    discover,
+    describe,
     job::{Answer, FoundKey, Job, KeyQuery, Signature},
     key::SigningKey,
-    object, provision,
-    queue::{Queue, Ticket},
-    session::{Connection, DeviceId, Library, load},
+    login::Logins,
+    object,
+    profile::Profile,
+    provision,
+    session::{Connection, Initialized},
 };
 use crate::{
     clock::{Clock, Instant},
@@ -36,59 +45,139 @@ const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
 /// than this.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-/// Owns a library. Lives on its own thread, and what the binding gives never leaves it.
+/// Owns a library.
 pub(super) struct Owner {
     path: PathBuf,
+    profile: Arc<Profile>,
     clock: Arc<dyn Clock>,
     generation: Arc<AtomicU64>,
-    loaded: Option<Pkcs11>,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    loaded: Option<Arc<dyn Library>>,
     running: Option<Running>,
-    refused: HashSet<DeviceId>,
 }
 
 /// What holds from one C_Initialize to the next C_Finalize.
 struct Running {
     // Before `library`: keys hold connections, which are to be closed before the library is finalized.
-    keys: HashMap<Arc<KeyQuery>, Rc<SigningKey>>,
-    library: Library,
+    keys: HashMap<Arc<KeyQuery>, Arc<SigningKey>>,
+    library: Initialized,
 }
 
 impl Owner {
-    /// Touches nothing yet.
-    pub(super) fn new(path: PathBuf, clock: Arc<dyn Clock>, generation: Arc<AtomicU64>) -> Self {
-        Self { path, clock, generation, loaded: None, running: None, refused: HashSet::new() }
+    /// Touches nothing yet. `generation` rises each time the library is initialized.
+    pub(super) fn new(
+        path: PathBuf,
+        profile: Arc<Profile>,
+        clock: Arc<dyn Clock>,
+        generation: Arc<AtomicU64>,
+    ) -> Self {
+        Self { path, profile, clock, generation, state: RwLock::default() }
     }
 
-    /// Does jobs until the queue is closed.
-    pub(super) fn run(mut self, queue: &Queue) {
-        // However this thread ends, nobody is left waiting for it.
-        let _close = CloseOnDrop(queue);
-        while let Some(ticket) = queue.take() {
-            let Ticket { job, make, pin, deadline, reply } = ticket;
-            if reply.is_closed() || self.clock.now() >= deadline {
-                let _ = reply.send(Err(Error::Deadline));
-                continue;
-            }
-            let _span = tracing::debug_span!("pkcs11", job = job.name()).entered();
-            let answer = self.answer(&job, make, pin.as_ref());
-            if let Err(error) = &answer {
-                tracing::debug!(job = job.name(), %error, "the job failed");
-            }
-            let _ = reply.send(answer);
-        }
-        self.stop();
-    }
-
-    fn answer(&mut self, job: &Job, make: Option<MakeMessage>, pin: Option<&Pin>) -> Result<Answer, Error> {
+    /// Does one job.
+    pub(super) fn answer(
+        &self,
+        job: &Job,
+        make: Option<MakeMessage>,
+        logins: &dyn Logins,
+    ) -> Result<Answer, Error> {
         match (job, make) {
-            (Job::Sign(query), Some(make)) => self.sign(query, pin, make),
-            (job, _) => self.twice(|owner| owner.attempt(job, pin)),
+            (Job::Sign(query), Some(make)) => self.sign(query, make, logins),
+            (job, _) => self.alone().twice(|work| work.attempt(job, logins)),
         }
     }
 
+    /// Closes every session and finalizes the library.
+    pub(super) fn stop(&self) {
+        self.alone().stop();
+    }
+
+    fn sign(&self, query: &Arc<KeyQuery>, make: MakeMessage, logins: &dyn Logins) -> Result<Answer, Error> {
+        self.make_ready(query, logins)?;
+        let message = make();
+        let made = self.clock.now();
+        let mut healed = false;
+        loop {
+            let (generation, outcome) = self.sign_together(query, &message, logins);
+            match outcome {
+                Ok((signature, key)) => return Ok(Answer::Signature(Signature { message, signature, key })),
+                Err(error) if is_gone(&error) && !healed => {
+                    tracing::warn!(%error, "the library is initialized anew");
+                    self.alone().stop_if(generation);
+                }
+                // Another lane has initialized the library anew in between.
+                Err(Error::KeyChanged) if !healed => {}
+                Err(error) => {
+                    self.alone().leave_if(generation, &error);
+                    return Err(error);
+                }
+            }
+            healed = true;
+            self.make_ready(query, logins)?;
+            if self.clock.now().since(made) > LONGEST_WAIT_OF_A_MESSAGE {
+                return Err(Error::KeyChanged);
+            }
+        }
+    }
+
+    /// Signs side by side with other lanes; the generation of the library that did.
+    fn sign_together(
+        &self,
+        query: &Arc<KeyQuery>,
+        message: &[u8],
+        logins: &dyn Logins,
+    ) -> (u64, Result<(Vec<u8>, FoundKey), Error>) {
+        // Held to the end: as long as somebody signs, nobody finalizes, and the generation stays what it is.
+        let state = self.together();
+        let generation = self.generation();
+        let outcome = match state.key(query) {
+            Some(key) => key.sign(message, logins).map(|signature| (signature, key.found(generation))),
+            None => Err(Error::KeyChanged),
+        };
+        (generation, outcome)
+    }
+
+    /// Finds the key that `query` names, unless that has been done.
+    fn make_ready(&self, query: &Arc<KeyQuery>, logins: &dyn Logins) -> Result<(), Error> {
+        if self.together().key(query).is_some() {
+            return Ok(());
+        }
+        self.alone().twice(|work| work.key(query, logins).map(drop))
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn together(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> Work<'_> {
+        Work { owner: self, state: self.state.write().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+impl State {
+    fn key(&self, query: &Arc<KeyQuery>) -> Option<Arc<SigningKey>> {
+        self.running.as_ref()?.keys.get(query).cloned()
+    }
+}
+
+/// The library, with nobody else inside it.
+struct Work<'a> {
+    owner: &'a Owner,
+    state: RwLockWriteGuard<'a, State>,
+}
+
+impl Work<'_> {
     /// Does `act`, and once more with the library initialized anew when that may help.
     fn twice<T>(&mut self, mut act: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        let fresh = self.running.is_none();
+        let fresh = self.state.running.is_none();
         match act(self) {
             Err(error) if self.may_heal(&error) => {
                 self.stop();
@@ -98,132 +187,90 @@ impl Owner {
         }
     }
 
-    fn sign(&mut self, query: &Arc<KeyQuery>, pin: Option<&Pin>, make: MakeMessage) -> Result<Answer, Error> {
-        let key = self.twice(|owner| owner.key(query, pin))?;
-        let message = make();
-        let made = self.clock.now();
-        let signature = match self.sign_with(&key, &message) {
-            Err(error) if is_gone(&error) => {
-                tracing::warn!(%error, "the library is initialized anew");
-                drop(key);
-                self.stop();
-                self.sign_again(query, pin, &message, made).inspect_err(|error| self.leave(error))?
-            }
-            outcome => outcome?,
-        };
-        Ok(Answer::Signature(Signature { message, signature, generation: self.generation() }))
-    }
-
-    fn sign_again(
-        &mut self,
-        query: &Arc<KeyQuery>,
-        pin: Option<&Pin>,
-        message: &[u8],
-        made: Instant,
-    ) -> Result<Vec<u8>, Error> {
-        let key = self.key(query, pin)?;
-        if self.clock.now().since(made) > LONGEST_WAIT_OF_A_MESSAGE {
-            return Err(Error::KeyChanged);
-        }
-        self.sign_with(&key, message)
-    }
-
-    fn sign_with(&mut self, key: &SigningKey, message: &[u8]) -> Result<Vec<u8>, Error> {
-        key.sign(self.running()?.library.context(), message)
-    }
-
-    fn attempt(&mut self, job: &Job, pin: Option<&Pin>) -> Result<Answer, Error> {
+    fn attempt(&mut self, job: &Job, logins: &dyn Logins) -> Result<Answer, Error> {
         match job {
             Job::Find(query) | Job::Sign(query) => {
-                let key = self.key(query, pin)?;
-                Ok(Answer::Key(FoundKey {
-                    spki: key.spki.clone(),
-                    generation: self.generation(),
-                    device: key.connection.device.name(),
-                }))
+                let key = self.key(query, logins)?;
+                Ok(Answer::Key(key.found(self.owner.generation())))
             }
             Job::Describe { login } => {
-                let logged_in = match login {
-                    Some(uri) => Some(self.connect(uri, pin)?),
-                    None => None,
-                };
-                let path = self.path.clone();
-                let library = &self.running()?.library;
-                let description = discover::describe(path, library.context(), logged_in.as_deref())?;
+                if let Some(uri) = login {
+                    self.connect(uri, logins)?;
+                }
+                let path = self.owner.path.clone();
+                let description = describe::describe(path, &self.running()?.library)?;
                 Ok(Answer::Description(Box::new(description)))
             }
             Job::Certificates(uri) => {
-                let connection = self.connect(uri, pin)?;
-                discover::certificates(&connection.keeper).map(Answer::Certificates)
+                let connection = self.connect(uri, logins)?;
+                describe::certificates(connection.keeper().as_ref()).map(Answer::Certificates)
             }
             Job::Provide { label } => {
-                let context = self.running()?.library.context().clone();
-                let provided = provision::provide(&context, label, pin);
+                let library = self.running()?.library.library().clone();
+                let provided = provision::provide(library.as_ref(), label, logins);
                 // Libraries number their slots anew when a device has been made.
                 self.stop();
                 provided.map(|uri| Answer::Provided(Box::new(uri)))
             }
             Job::Generate { device, pair } => {
-                let (connection, context) = self.connect_to_write(device, pin)?;
-                provision::generate(&context, &connection, pair).map(|pair| Answer::Generated(Box::new(pair)))
+                let connection = self.connect_to_write(device, logins)?;
+                provision::generate(&connection, pair).map(|pair| Answer::Generated(Box::new(pair)))
             }
             Job::Store { device, certificate } => {
-                let (connection, context) = self.connect_to_write(device, pin)?;
-                provision::store(&context, &connection, certificate)
-                    .map(|stored| Answer::Stored(Box::new(stored)))
+                let connection = self.connect_to_write(device, logins)?;
+                provision::store(&connection, certificate).map(|stored| Answer::Stored(Box::new(stored)))
             }
         }
     }
 
-    fn key(&mut self, query: &Arc<KeyQuery>, pin: Option<&Pin>) -> Result<Rc<SigningKey>, Error> {
-        if let Some(key) = self.running.as_ref().and_then(|running| running.keys.get(query)) {
-            return Ok(key.clone());
+    fn key(&mut self, query: &Arc<KeyQuery>, logins: &dyn Logins) -> Result<Arc<SigningKey>, Error> {
+        if let Some(key) = self.state.key(query) {
+            return Ok(key);
         }
-        let connection = self.connect(&query.uri, pin)?;
-        let running = self.running()?;
-        let key = Rc::new(SigningKey::find(running.library.context(), connection, query)?);
-        running.keys.insert(query.clone(), key.clone());
+        let connection = self.connect(&query.uri, logins)?;
+        let key = Arc::new(SigningKey::find(connection, query)?);
+        self.running()?.keys.insert(query.clone(), key.clone());
         Ok(key)
     }
 
-    fn connect_to_write(
-        &mut self,
-        device: &Uri,
-        pin: Option<&Pin>,
-    ) -> Result<(Rc<Connection>, Pkcs11), Error> {
-        let connection = self.connect(device, pin)?;
+    fn connect_to_write(&mut self, device: &Uri, logins: &dyn Logins) -> Result<Arc<Connection>, Error> {
+        let connection = self.connect(device, logins)?;
         // The cheapest question that a lost device cannot answer, asked before anything is written.
-        object::matching(&connection.keeper, ObjectClass::PRIVATE_KEY, Vec::new())?;
-        Ok((connection, self.running()?.library.context().clone()))
+        object::matching(connection.keeper().as_ref(), ObjectClass::PrivateKey, Vec::new())?;
+        Ok(connection)
     }
 
-    fn connect(&mut self, uri: &Uri, pin: Option<&Pin>) -> Result<Rc<Connection>, Error> {
-        self.running()?;
-        match &mut self.running {
-            Some(running) => running.library.connect(uri, pin, &mut self.refused),
-            None => Err(Error::Closed),
-        }
+    fn connect(&mut self, uri: &Uri, logins: &dyn Logins) -> Result<Arc<Connection>, Error> {
+        self.running()?.library.connect(uri, logins)
     }
 
     /// The library, loaded and initialized by now.
     fn running(&mut self) -> Result<&mut Running, Error> {
-        if self.running.is_none() {
-            let context = match &self.loaded {
-                Some(context) => context.clone(),
-                None => self.loaded.insert(load(&self.path)?).clone(),
+        if self.state.running.is_none() {
+            let library = match &self.state.loaded {
+                Some(library) => library.clone(),
+                None => {
+                    let binding =
+                        if self.owner.profile.module.force_v2 { Binding::Raw } else { Binding::Either };
+                    self.state.loaded.insert(load(&self.owner.path, binding)?).clone()
+                }
             };
-            let library = Library::initialize(&context, self.clock.now())?;
-            let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-            tracing::debug!(library = %self.path.display(), generation, "initialized");
-            self.running = Some(Running { keys: HashMap::new(), library });
+            let library = Initialized::new(&library, &self.owner.profile, self.owner.clock.now())?;
+            let generation = self.owner.generation.fetch_add(1, Ordering::AcqRel) + 1;
+            tracing::debug!(library = %self.owner.path.display(), generation, "initialized");
+            self.state.running = Some(Running { keys: HashMap::new(), library });
         }
-        self.running.as_mut().ok_or(Error::Closed)
+        self.state.running.as_mut().ok_or(Error::Closed)
     }
 
     fn may_heal(&self, error: &Error) -> bool {
-        let Some(running) = &self.running else { return false };
-        let long_ago = || self.clock.now().since(running.library.since()) >= LOOK_AGAIN;
+        let Some(running) = &self.state.running else { return false };
+        let long_ago = || self.since(running.library.since()) >= LOOK_AGAIN;
         is_gone(error) || (is_absent(error) && (running.library.is_idle() || long_ago()))
+    }
+
+    fn since(&self, then: Instant) -> Duration {
+        self.owner.clock.now().since(then)
     }
 
     /// After a second failure: the next job begins from the start.
@@ -233,22 +280,23 @@ impl Owner {
         }
     }
 
-    fn stop(&mut self) {
-        if let Some(Running { keys, library }) = self.running.take() {
-            drop(keys);
-            library.finalize();
+    /// Stops the library that `generation` was; another lane may have done so already.
+    fn stop_if(&mut self, generation: u64) {
+        if self.owner.generation() == generation {
+            self.stop();
         }
     }
 
-    fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    fn leave_if(&mut self, generation: u64, error: &Error) {
+        if self.owner.generation() == generation {
+            self.leave(error);
+        }
     }
-}
 
-struct CloseOnDrop<'a>(&'a Queue);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.close();
+    fn stop(&mut self) {
+        if let Some(Running { keys, library }) = self.state.running.take() {
+            drop(keys);
+            library.finalize();
+        }
     }
 }

@@ -3,14 +3,14 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
 
 use super::{
-    Pin,
     job::{Answer, Job},
+    login::Logins,
 };
 use crate::{
     call::Priority,
@@ -25,13 +25,34 @@ pub(super) const DEPTH: usize = 64;
 /// Of these, background work may take up half: a caller always finds room beside it.
 const BACKGROUND_DEPTH: usize = DEPTH / 2;
 
-/// A job on its way, with what is no plain data: the maker of the message, the PIN's source, the way back.
+/// A job on its way, with what is no plain data: the maker of the message, who authorises logins, the way back.
 pub(super) struct Ticket {
     pub(super) job: Job,
     pub(super) make: Option<MakeMessage>,
-    pub(super) pin: Option<Pin>,
+    pub(super) logins: Arc<dyn Logins>,
     pub(super) deadline: Instant,
-    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+    pub(super) reply: Box<dyn Reply>,
+    /// It was given to a process before that ended.
+    pub(super) again: bool,
+}
+
+/// The way back to who asked.
+pub(super) trait Reply: Send {
+    /// Whether nobody waits any more.
+    fn is_gone(&self) -> bool;
+    /// Answers.
+    fn send(self: Box<Self>, answer: Result<Answer, Error>);
+}
+
+impl Reply for oneshot::Sender<Result<Answer, Error>> {
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
+
+    fn send(self: Box<Self>, answer: Result<Answer, Error>) {
+        // Who has gone away since wants no answer.
+        let _ = oneshot::Sender::send(*self, answer);
+    }
 }
 
 /// The queue. Any number of threads may take from it.
@@ -64,8 +85,8 @@ impl Queue {
         let background = priority == Priority::Background;
         if waiting.is_full_for(background) {
             // Callers that gave up still stand in line.
-            waiting.callers.retain(|ticket| !ticket.reply.is_closed());
-            waiting.background.retain(|ticket| !ticket.reply.is_closed());
+            waiting.callers.retain(|ticket| !ticket.reply.is_gone());
+            waiting.background.retain(|ticket| !ticket.reply.is_gone());
             if waiting.is_full_for(background) {
                 return Err(Error::Busy { waiting: waiting.len() });
             }
@@ -94,6 +115,43 @@ impl Queue {
         }
     }
 
+    /// The next ticket, if there is one.
+    pub(super) fn try_take(&self) -> Option<Ticket> {
+        self.lock().next()
+    }
+
+    /// Waits until there is a ticket; `false` once the queue is closed.
+    pub(super) fn wait(&self) -> bool {
+        let mut waiting = self.lock();
+        loop {
+            if waiting.closed {
+                return false;
+            }
+            if waiting.len() > 0 {
+                return true;
+            }
+            waiting = self.ready.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Puts a ticket that was taken back in front of all others; answers it when the queue has been closed since.
+    pub(super) fn put_back(&self, ticket: Ticket) {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            drop(waiting);
+            ticket.reply.send(Err(Error::Closed));
+            return;
+        }
+        waiting.callers.push_front(ticket);
+        drop(waiting);
+        self.ready.notify_one();
+    }
+
+    /// Whether it has been closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Answers everything that waits with [`Error::Closed`], and everything that still comes.
     pub(super) fn close(&self) {
         let mut waiting = self.lock();
@@ -102,7 +160,7 @@ impl Queue {
         drop(waiting);
         self.ready.notify_all();
         for ticket in left {
-            let _ = ticket.reply.send(Err(Error::Closed));
+            ticket.reply.send(Err(Error::Closed));
         }
     }
 
@@ -130,18 +188,31 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::clock::{Clock, ManualClock};
+    use crate::{
+        clock::{Clock, ManualClock},
+        sign::pkcs11::login::NoLogins,
+    };
 
-    type Reply = oneshot::Receiver<Result<Answer, Error>>;
+    type Waiting = oneshot::Receiver<Result<Answer, Error>>;
 
-    fn ticket(name: &str) -> (Ticket, Reply) {
+    fn ticket(name: &str) -> (Ticket, Waiting) {
         let (reply, answer) = oneshot::channel();
         let job = Job::Certificates(format!("pkcs11:token={name}").parse().unwrap());
         let deadline = ManualClock::at(UNIX_EPOCH).now();
-        (Ticket { job, make: None, pin: None, deadline, reply }, answer)
+        (
+            Ticket {
+                job,
+                make: None,
+                logins: Arc::new(NoLogins),
+                deadline,
+                reply: Box::new(reply),
+                again: false,
+            },
+            answer,
+        )
     }
 
-    fn push(queue: &Queue, name: &str, priority: Priority) -> Result<Reply, Error> {
+    fn push(queue: &Queue, name: &str, priority: Priority) -> Result<Waiting, Error> {
         let (ticket, reply) = ticket(name);
         queue.push(ticket, priority).map(|()| reply)
     }

@@ -1,19 +1,13 @@
 //! An initialized library: its devices, and the sessions that keep them logged in.
 
-use std::{cell::RefCell, collections::HashSet, path::Path, rc::Rc};
-
-use cryptoki::{
-    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
-    error::{Error as CryptokiError, RvError},
-    session::{Session, SessionState, UserType},
-    slot::{Slot, TokenInfo},
-};
-use secrecy::ExposeSecret;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Pin, Uri,
-    code::{answered, name_of},
-    uri::{printable, trimmed},
+    Uri,
+    calls::{Access, DeviceInfo, Failure, InitializeArguments, Library, Session, SessionState, Slot, User},
+    code::{answered, is},
+    login::{DeviceId, Login, LoginOutcome, LoginRequest, Logins},
+    profile::{Finalize, LoginMode, Profile, SessionKind, UserType},
 };
 use crate::{
     clock::Instant,
@@ -21,78 +15,75 @@ use crate::{
 };
 
 /// A library between C_Initialize and C_Finalize.
-pub(super) struct Library {
-    context: Pkcs11,
+pub(super) struct Initialized {
+    library: Arc<dyn Library>,
+    profile: Arc<Profile>,
     /// Somebody else in this process had initialized it: then finalizing it is not ours to do.
     foreign: bool,
     since: Instant,
-    connections: Vec<Rc<Connection>>,
-}
-
-/// What tells one device from another, for as long as this process runs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct DeviceId {
-    label: String,
-    serial: String,
-    manufacturer: String,
-    model: String,
+    connections: Vec<Arc<Connection>>,
 }
 
 /// A device that is open, and logged in to where it wants that.
 pub(super) struct Connection {
     pub(super) slot: Slot,
     pub(super) device: DeviceId,
-    /// Holds the login: closing the last session of a device logs out. Never signs, since a failed signature can
-    /// leave a session unusable.
-    pub(super) keeper: Session,
-    work: RefCell<Option<Session>>,
+    pub(super) library: Arc<dyn Library>,
+    pub(super) profile: Arc<Profile>,
+    /// Holds the login: closing the last session of a device logs out. Signs only where the device allows no session
+    /// beside it, since a failed signature can leave a session unusable.
+    keeper: Mutex<Box<dyn Session>>,
+    /// Sessions that sign, while none of them does.
+    idle: Mutex<Vec<Box<dyn Session>>>,
+    /// The device allows one session in all.
+    single: bool,
 }
 
-/// Loads the library at `path`, for good: unloading leaves some libraries' threads without their code.
-pub(super) fn load(path: &Path) -> Result<Pkcs11, Error> {
-    let failed = |why: CryptokiError| Error::Module {
-        path: path.display().to_string(),
-        problem: match why {
-            CryptokiError::Pkcs11(value, function) => {
-                format!("it answers {} to C_{function:?}", name_of(value))
-            }
-            CryptokiError::MissingSymbol(name) => format!("it has no {name}, so it is no PKCS#11 library"),
-            other => other.to_string(),
-        },
-    };
-    let context = Pkcs11::new(path).map_err(failed)?;
-    std::mem::forget(context.clone());
-    Ok(context)
-}
-
-impl Library {
+impl Initialized {
     /// C_Initialize.
-    pub(super) fn initialize(context: &Pkcs11, now: Instant) -> Result<Self, Error> {
-        let context = context.clone();
-        let library =
-            |foreign| Self { context: context.clone(), foreign, since: now, connections: Vec::new() };
-        match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-            Ok(()) => Ok(library(false)),
-            Err(CryptokiError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(library(true)),
+    pub(super) fn new(
+        library: &Arc<dyn Library>,
+        profile: &Arc<Profile>,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let reserved = profile.module.reserved_text(variable).map_err(|why| Error::Module {
+            path: format!("of profile {}", profile.name),
+            problem: why.to_string(),
+        })?;
+        let arguments = InitializeArguments { os_locking: profile.module.os_locking, reserved };
+        let initialized = |foreign| Self {
+            library: library.clone(),
+            profile: profile.clone(),
+            foreign,
+            since: now,
+            connections: Vec::new(),
+        };
+        match library.initialize(&arguments) {
+            Ok(()) => Ok(initialized(false)),
+            Err(why) if is(&why, "CKR_CRYPTOKI_ALREADY_INITIALIZED") => Ok(initialized(true)),
             Err(why) => {
                 // Some libraries are initialized all the same, without slots, and would stay so.
-                let _ = context.clone().finalize();
+                let _ = library.finalize();
                 Err(answered(&why))
             }
         }
     }
 
-    /// Closes every session and finalizes the library.
+    /// Closes every session and finalizes the library. No other call may be on its way.
     pub(super) fn finalize(self) {
-        let Self { context, foreign, connections, .. } = self;
+        let Self { library, profile, foreign, connections, .. } = self;
         drop(connections);
-        if !foreign && let Err(why) = context.finalize() {
+        if foreign || profile.module.finalize == Finalize::Skip {
+            return;
+        }
+        if let Err(why) = library.finalize() {
             tracing::debug!(error = %answered(&why), "the library was not finalized");
         }
     }
 
-    pub(super) fn context(&self) -> &Pkcs11 {
-        &self.context
+    pub(super) fn library(&self) -> &Arc<dyn Library> {
+        &self.library
     }
 
     /// When it was initialized (monotonic).
@@ -106,41 +97,39 @@ impl Library {
     }
 
     /// The device that `uri` names, opened and logged in to.
-    pub(super) fn connect(
-        &mut self,
-        uri: &Uri,
-        pin: Option<&Pin>,
-        refused: &mut HashSet<DeviceId>,
-    ) -> Result<Rc<Connection>, Error> {
+    pub(super) fn connect(&mut self, uri: &Uri, logins: &dyn Logins) -> Result<Arc<Connection>, Error> {
         let (slot, info) = self.find(uri)?;
         let device = DeviceId::of(&info);
-        if let Some(open) = self.connections.iter().find(|open| open.device == device) {
+        if let Some(open) = self.connections.iter().find(|open| open.device == device && open.slot == slot) {
             return Ok(open.clone());
         }
-        let keeper = self.context.open_ro_session(slot).map_err(|why| answered(&why))?;
-        log_in(&keeper, &info, &device, pin, refused)?;
-        let connection = Rc::new(Connection { slot, device, keeper, work: RefCell::new(None) });
+        let connection = Arc::new(Connection::open(&self.library, &self.profile, slot, &info, logins)?);
         self.connections.push(connection.clone());
         Ok(connection)
     }
 
+    /// The open device in this slot.
+    pub(super) fn connection_in(&self, slot: Slot) -> Option<&Arc<Connection>> {
+        self.connections.iter().find(|open| open.slot == slot)
+    }
+
     /// The one initialized device that `uri` matches. A slot that cannot be asked hides none of the others.
-    pub(super) fn find(&self, uri: &Uri) -> Result<(Slot, TokenInfo), Error> {
+    pub(super) fn find(&self, uri: &Uri) -> Result<(Slot, DeviceInfo), Error> {
         if uri.names_slot_or_library() && !self.matches(uri)? {
-            return Err(self.not_found(uri, Vec::new()));
+            return Err(not_found(uri, Vec::new()));
         }
         let mut matching = Vec::new();
         let mut seen = Vec::new();
         let mut trouble = None;
-        for slot in self.context.get_slots_with_token().map_err(|why| answered(&why))? {
-            let info = match self.context.get_token_info(slot) {
+        for slot in self.library.slots().map_err(|why| answered(&why))? {
+            let info = match self.library.device_info(slot) {
                 Ok(info) => info,
                 Err(why) => {
                     trouble = Some(answered(&why));
                     continue;
                 }
             };
-            if !info.token_initialized() {
+            if !info.is_initialized() {
                 continue;
             }
             let device = DeviceId::of(&info);
@@ -149,7 +138,7 @@ impl Library {
             }
             seen.push(device.uri().to_string());
         }
-        let candidates = |found: &[(Slot, TokenInfo)]| {
+        let candidates = |found: &[(Slot, DeviceInfo)]| {
             found.iter().map(|(_, info)| DeviceId::of(info).uri().to_string()).collect()
         };
         match (matching.pop(), matching.is_empty(), trouble) {
@@ -163,153 +152,184 @@ impl Library {
                 })
             }
             (None, _, Some(trouble)) => Err(trouble),
-            (None, _, None) => Err(self.not_found(uri, seen)),
+            (None, _, None) => Err(not_found(uri, seen)),
         }
     }
 
-    fn not_found(&self, uri: &Uri, candidates: Vec<String>) -> Error {
-        Error::NotFound { sought: Sought::Device, uri: uri.to_string(), candidates }
-    }
-
     fn matches(&self, uri: &Uri) -> Result<bool, Error> {
-        let info = self.context.get_library_info().map_err(|why| answered(&why))?;
-        Ok(uri.matches_library(
-            info.manufacturer_id(),
-            info.library_description(),
-            &info.library_version().to_string(),
-        ))
+        let info = self.library.info().map_err(|why| answered(&why))?;
+        Ok(uri.matches_library(&info.manufacturer, &info.description, &info.version.to_string()))
     }
 
     fn slot_is_named_by(&self, slot: Slot, uri: &Uri) -> bool {
         !uri.names_slot_or_library()
             || self
-                .context
-                .get_slot_info(slot)
-                .is_ok_and(|info| uri.matches_slot(info.manufacturer_id(), info.slot_description()))
+                .library
+                .slot_info(slot)
+                .is_ok_and(|info| uri.matches_slot(&info.manufacturer, &info.description))
     }
+}
+
+fn not_found(uri: &Uri, candidates: Vec<String>) -> Error {
+    Error::NotFound { sought: Sought::Device, uri: uri.to_string(), candidates }
 }
 
 impl Connection {
-    /// Runs `act` with the session that signs; a session in which something failed is not used again.
-    pub(super) fn with_session<T>(
+    fn open(
+        library: &Arc<dyn Library>,
+        profile: &Arc<Profile>,
+        slot: Slot,
+        info: &DeviceInfo,
+        logins: &dyn Logins,
+    ) -> Result<Self, Error> {
+        let single = allows_one_session(info, profile);
+        let keeper = library.open(slot, access(profile, single)).map_err(|why| answered(&why))?;
+        log_in(library.as_ref(), slot, keeper.as_ref(), profile, logins)?;
+        Ok(Self {
+            slot,
+            device: DeviceId::of(info),
+            library: library.clone(),
+            profile: profile.clone(),
+            keeper: Mutex::new(keeper),
+            idle: Mutex::default(),
+            single,
+        })
+    }
+
+    /// The session that holds the login.
+    pub(super) fn keeper(&self) -> MutexGuard<'_, Box<dyn Session>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `act` with a session that signs; a session in which something failed is not used again.
+    pub(super) fn signing<T>(
         &self,
-        context: &Pkcs11,
-        act: impl FnOnce(&Session) -> Result<T, CryptokiError>,
-    ) -> Result<T, CryptokiError> {
-        let mut work = self.work.borrow_mut();
-        let session = match work.take() {
-            Some(session) => session,
-            None => context.open_ro_session(self.slot)?,
+        act: impl FnOnce(&dyn Session) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if self.single {
+            return act(self.keeper().as_ref());
+        }
+        let session = match self.take_idle() {
+            Ok(session) => session,
+            // All that the device allows are in use elsewhere.
+            Err(why) if is(&why, "CKR_SESSION_COUNT") => return act(self.keeper().as_ref()),
+            Err(why) => return Err(why),
         };
-        let outcome = act(&session);
+        let outcome = act(session.as_ref());
         if outcome.is_ok() {
-            *work = Some(session);
+            self.idle().push(session);
         }
         outcome
     }
-}
 
-impl DeviceId {
-    pub(super) fn of(info: &TokenInfo) -> Self {
-        Self {
-            label: trimmed(info.label()).to_owned(),
-            serial: trimmed(info.serial_number()).to_owned(),
-            manufacturer: trimmed(info.manufacturer_id()).to_owned(),
-            model: trimmed(info.model()).to_owned(),
+    /// Runs `act` with a session that may write.
+    pub(super) fn writing<T>(&self, act: impl FnOnce(&dyn Session) -> Result<T, Error>) -> Result<T, Error> {
+        if access(&self.profile, self.single) == Access::ReadWrite {
+            return act(self.keeper().as_ref());
         }
-    }
-
-    pub(super) fn uri(&self) -> Uri {
-        Uri::of_device(&self.label, &self.serial)
-    }
-
-    /// As people name it: `label (serial)`. What a device says of itself is no more trusted than what a server says.
-    pub(super) fn name(&self) -> String {
-        printable(&format!("{} ({})", self.label, self.serial))
-    }
-
-    fn is_named_by(&self, uri: &Uri) -> bool {
-        uri.matches_device(&self.label, &self.serial, &self.manufacturer, &self.model)
-    }
-}
-
-/// Logs in where the device wants it. One try, after every check that costs none; a refusal is remembered, and for
-/// this device no other try is made while this process runs.
-fn log_in(
-    session: &Session,
-    info: &TokenInfo,
-    device: &DeviceId,
-    pin: Option<&Pin>,
-    refused: &mut HashSet<DeviceId>,
-) -> Result<(), Error> {
-    if !info.login_required() || is_logged_in(session) {
-        return Ok(());
-    }
-    let problem = |problem| Error::Pin { device: device.name(), problem };
-    if info.user_pin_locked() {
-        return Err(problem(PinProblem::Locked));
-    }
-    if info.user_pin_final_try() {
-        return Err(problem(PinProblem::FinalTry));
-    }
-    if refused.contains(device) {
-        return Err(problem(PinProblem::RefusedBefore));
-    }
-    let pin = match pin {
-        Some(source) => source.read().map_err(problem)?,
-        None => None,
-    };
-    match &pin {
-        // Without a PIN the device asks for it on its own pad (PKCS#11 2.40 section 5.6, C_Login with NULL).
-        None if info.protected_authentication_path() => {}
-        None => return Err(problem(PinProblem::Missing)),
-        Some(pin) => {
-            let (min, max) = (info.min_pin_length(), info.max_pin_length());
-            let length = pin.expose_secret().len();
-            // A longest PIN of 0 is what some devices say when they mean nothing by it.
-            if length == 0 || length < min || (max != 0 && length > max) {
-                return Err(problem(PinProblem::Length(min as u64, max as u64)));
+        let opened = self.library.open(self.slot, Access::ReadWrite).or_else(|why| {
+            if !is(&why, "CKR_SESSION_COUNT") {
+                return Err(why);
             }
+            self.idle().clear();
+            self.library.open(self.slot, Access::ReadWrite)
+        });
+        act(opened.map_err(|why| answered(&why))?.as_ref())
+    }
+
+    /// An idle session, or a new one. Opened one after another: not every library opens two at a time.
+    fn take_idle(&self) -> Result<Box<dyn Session>, Failure> {
+        let mut idle = self.idle();
+        match idle.pop() {
+            Some(session) => Ok(session),
+            None => self.library.open(self.slot, access(&self.profile, false)),
         }
     }
-    match session.login(UserType::User, pin.as_ref()) {
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Box<dyn Session>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn allows_one_session(info: &DeviceInfo, profile: &Profile) -> bool {
+    profile.session.total == 1 || info.max_sessions == super::calls::Limit::Number(1)
+}
+
+/// The one session of a device that allows no other must be able to write, too.
+fn access(profile: &Profile, single: bool) -> Access {
+    if single || profile.session.kind == SessionKind::Rw { Access::ReadWrite } else { Access::ReadOnly }
+}
+
+/// Logs in where the device wants it. One try for each PIN, after every check that costs none.
+fn log_in(
+    library: &dyn Library,
+    slot: Slot,
+    session: &dyn Session,
+    profile: &Profile,
+    logins: &dyn Logins,
+) -> Result<(), Error> {
+    let user = match profile.login.user_type {
+        UserType::User => User::User,
+        UserType::CryptoUser => User::Vendor(CRYPTO_USER),
+    };
+    loop {
+        // Asked again before each try: what it says of its PIN has changed with the last one.
+        let info = library.device_info(slot).map_err(|why| answered(&why))?;
+        let wanted = match profile.login.mode {
+            LoginMode::Auto => info.requires_login(),
+            LoginMode::Always => true,
+            LoginMode::None => false,
+        };
+        if !wanted || is_logged_in(session) {
+            return Ok(());
+        }
+        match try_login(session, user, &LoginRequest::new(&info, Login::User), logins) {
+            Ok(()) => return Ok(()),
+            Err(Refusal { again: true, .. }) => {}
+            Err(Refusal { error, .. }) => return Err(error),
+        }
+    }
+}
+
+/// User type of a Luna partition's crypto user, which other makers took over.
+const CRYPTO_USER: u32 = 0x8000_0001;
+
+/// A login that was not made or not granted.
+pub(super) struct Refusal {
+    pub(super) error: Error,
+    /// A person may be asked for another PIN.
+    pub(super) again: bool,
+}
+
+/// One C_Login, authorised before and reported after.
+pub(super) fn try_login(
+    session: &dyn Session,
+    user: User,
+    request: &LoginRequest,
+    logins: &dyn Logins,
+) -> Result<(), Refusal> {
+    let problem =
+        |problem, again| Refusal { error: Error::Pin { device: request.device.name(), problem }, again };
+    let pin = logins.authorize(request).map_err(|why| problem(why, false))?;
+    let code = match session.login(user, pin.as_ref()) {
         Ok(()) => {
-            tracing::info!(device = %device.name(), "logged in");
-            Ok(())
+            logins.ended(request, &LoginOutcome::Done);
+            tracing::debug!(device = %request.device.name(), login = ?request.login, "logged in");
+            return Ok(());
         }
-        Err(CryptokiError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(why) => {
-            // Whatever the device calls it, a try may have been spent: some answer a wrong PIN with any error.
-            refused.insert(device.clone());
-            let code = match why {
-                CryptokiError::Pkcs11(value, _) => name_of(value),
-                other => other.to_string(),
-            };
-            tracing::warn!(device = %device.name(), code, "the login was refused; it is not tried again");
-            Err(problem(PinProblem::Refused(code)))
+        // Another signer of this process was faster.
+        Err(why) if is(&why, "CKR_USER_ALREADY_LOGGED_IN") && is_logged_in(session) => {
+            logins.ended(request, &LoginOutcome::Done);
+            return Ok(());
         }
-    }
+        Err(Failure::Answered { code, .. }) => super::calls::code_name(code),
+        Err(Failure::Unusable { problem, .. }) => problem,
+    };
+    let again = logins.ended(request, &LoginOutcome::Refused(code.clone()));
+    Err(problem(PinProblem::Refused(code), again))
 }
 
 /// Whether the device is logged in to, by this process.
-pub(super) fn is_logged_in(session: &Session) -> bool {
-    session
-        .get_session_info()
-        .is_ok_and(|info| matches!(info.session_state(), SessionState::RoUser | SessionState::RwUser))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_that_calls_itself_by_control_characters_cannot_steer_a_terminal() {
-        let device = DeviceId {
-            label: "\u{1b}[2Jsign".into(),
-            serial: "01\u{7}".into(),
-            manufacturer: String::new(),
-            model: String::new(),
-        };
-        assert_eq!(device.name(), "\u{fffd}[2Jsign (01\u{fffd})");
-    }
+pub(super) fn is_logged_in(session: &dyn Session) -> bool {
+    session.state() == Ok(SessionState::User)
 }

@@ -1,0 +1,234 @@
+//! What a library shows: devices, key pairs, certificates. Trouble with one hides none of the others.
+
+use std::path::PathBuf;
+
+use super::{
+    Uri,
+    calls::{AttributeType, DeviceInfo, Object, ObjectClass, Session, Slot},
+    code::answered,
+    job::{
+        CertificateDescription, DeviceDescription, KeyDescription, LibraryDescription, ModuleDescription,
+        PinState, SlotDescription,
+    },
+    key::public_key_of,
+    login::DeviceId,
+    object::{self, Values},
+    session::{Initialized, is_logged_in},
+};
+use crate::{jose::RsaPublicKey, sign::Error};
+
+/// More certificates than this are not read from one device.
+const MOST_CERTIFICATES: usize = 4096;
+
+/// What is read of a private key.
+const PRIVATE: &[AttributeType] = &[
+    AttributeType::Label,
+    AttributeType::Id,
+    AttributeType::KeyType,
+    AttributeType::Modulus,
+    AttributeType::PublicExponent,
+    AttributeType::Sign,
+    AttributeType::Sensitive,
+    AttributeType::Extractable,
+    AttributeType::AlwaysAuthenticate,
+];
+
+/// What is read of a public key.
+const PUBLIC: &[AttributeType] = &[
+    AttributeType::Label,
+    AttributeType::Id,
+    AttributeType::KeyType,
+    AttributeType::Modulus,
+    AttributeType::PublicExponent,
+];
+
+/// What is read of a certificate.
+const CERTIFICATE: &[AttributeType] = &[AttributeType::Label, AttributeType::Id, AttributeType::Value];
+
+/// Everything in the library. Devices that are open already are listed as those who opened them see them.
+pub(super) fn describe(path: PathBuf, initialized: &Initialized) -> Result<ModuleDescription, Error> {
+    let library = initialized.library();
+    let described = library.info().ok().map(|info| LibraryDescription {
+        manufacturer: info.manufacturer,
+        description: info.description,
+        version: info.version.to_string(),
+        cryptoki: info.cryptoki.to_string(),
+    });
+    let slots = library.slots().map_err(|why| answered(&why))?;
+    let slots = slots.into_iter().map(|slot| describe_slot(initialized, slot)).collect();
+    Ok(ModuleDescription { path, library: described, slots })
+}
+
+/// DER of all certificates of a device.
+pub(super) fn certificates(session: &dyn Session) -> Result<Vec<Vec<u8>>, Error> {
+    let mut found = Vec::new();
+    for certificate in object::all(session, ObjectClass::Certificate)?.into_iter().take(MOST_CERTIFICATES) {
+        let values = object::read(session, certificate, &[AttributeType::Value])?;
+        found.extend(values.bytes(AttributeType::Value).map(<[u8]>::to_vec));
+    }
+    Ok(found)
+}
+
+fn describe_slot(initialized: &Initialized, slot: Slot) -> SlotDescription {
+    let mut description = SlotDescription {
+        description: initialized.library().slot_info(slot).map(|info| info.description).unwrap_or_default(),
+        device: None,
+        logged_in: false,
+        keys: Vec::new(),
+        certificates: Vec::new(),
+        problem: None,
+    };
+    if let Err(problem) = fill(&mut description, initialized, slot) {
+        description.problem = Some(problem);
+    }
+    description
+}
+
+fn fill(description: &mut SlotDescription, initialized: &Initialized, slot: Slot) -> Result<(), Error> {
+    let library = initialized.library();
+    let info = library.device_info(slot).map_err(|why| answered(&why))?;
+    let id = DeviceId::of(&info);
+    let device = id.uri();
+    let (is_initialized, login_required) = (info.is_initialized(), info.requires_login());
+    description.device = Some(describe_device(info, id));
+    if !is_initialized {
+        return Ok(());
+    }
+    if let Some(open) = initialized.connection_in(slot) {
+        description.logged_in = true;
+        return list(description, open.keeper().as_ref(), &device);
+    }
+    let session = library.open(slot, super::calls::Access::ReadOnly).map_err(|why| answered(&why))?;
+    description.logged_in = !login_required || is_logged_in(session.as_ref());
+    list(description, session.as_ref(), &device)
+}
+
+fn describe_device(info: DeviceInfo, id: DeviceId) -> DeviceDescription {
+    DeviceDescription {
+        uri: id.uri(),
+        initialized: info.is_initialized(),
+        login_required: info.requires_login(),
+        pin_pad: info.has_pin_pad(),
+        pin: if info.is_locked() {
+            PinState::Locked
+        } else if info.is_at_final_try() {
+            PinState::FinalTry
+        } else if info.pin_count_is_low() {
+            PinState::CountLow
+        } else if info.is_initialized() && info.requires_login() && !info.has_user_pin() {
+            PinState::NotSet
+        } else {
+            PinState::Good
+        },
+        pin_length: info.pin_length,
+        label: id.label,
+        serial: id.serial,
+        manufacturer: id.manufacturer,
+        model: id.model,
+    }
+}
+
+/// Lists the objects of a device; what cannot be read is passed over, and the first such trouble is kept.
+fn list(description: &mut SlotDescription, session: &dyn Session, device: &Uri) -> Result<(), Error> {
+    let mut trouble = None;
+    let mut note = |error: Error| {
+        trouble.get_or_insert(error);
+    };
+    let mut keys: Vec<KeyDescription> = Vec::new();
+    for private in object::all(session, ObjectClass::PrivateKey)? {
+        describe_private(session, device, private).map_or_else(&mut note, |key| keys.push(key));
+    }
+    for public in object::all(session, ObjectClass::PublicKey)? {
+        match describe_public(session, device, public) {
+            Err(error) => note(error),
+            Ok(key) => match keys.iter_mut().find(|pair| pair.private && is_pair(pair, &key)) {
+                Some(pair) => pair.public = true,
+                None => keys.push(key),
+            },
+        }
+    }
+    let certificates = object::all(session, ObjectClass::Certificate)?;
+    for certificate in certificates.into_iter().take(MOST_CERTIFICATES) {
+        match describe_certificate(session, device, certificate) {
+            Err(error) => note(error),
+            Ok(certificate) => {
+                let key = keys.iter_mut().find(|key| !key.id.is_empty() && key.id == certificate.id);
+                key.map_or(&mut description.certificates, |key| &mut key.certificates).push(certificate);
+            }
+        }
+    }
+    description.keys = keys;
+    trouble.map_or(Ok(()), Err)
+}
+
+fn is_pair(private: &KeyDescription, public: &KeyDescription) -> bool {
+    match (&private.spki, &public.spki) {
+        (Some(one), Some(other)) => one == other,
+        _ => private.id == public.id && private.key_type == public.key_type,
+    }
+}
+
+fn describe_private(session: &dyn Session, device: &Uri, key: Object) -> Result<KeyDescription, Error> {
+    let values = object::read(session, key, PRIVATE)?;
+    let description = describe_key(&values, device);
+    let public_key = match values.rsa_public_key() {
+        None if description.key_type == "RSA" => public_key_of(session, key)?,
+        own => own,
+    };
+    Ok(KeyDescription {
+        private: true,
+        signs: values.flag(AttributeType::Sign),
+        sensitive: values.flag(AttributeType::Sensitive),
+        extractable: values.flag(AttributeType::Extractable),
+        always_authenticate: values.flag(AttributeType::AlwaysAuthenticate),
+        ..with_public_key(description, public_key)
+    })
+}
+
+fn describe_public(session: &dyn Session, device: &Uri, key: Object) -> Result<KeyDescription, Error> {
+    let values = object::read(session, key, PUBLIC)?;
+    let description = with_public_key(describe_key(&values, device), values.rsa_public_key());
+    Ok(KeyDescription { public: true, ..description })
+}
+
+fn with_public_key(description: KeyDescription, public_key: Option<RsaPublicKey>) -> KeyDescription {
+    KeyDescription {
+        bits: public_key.as_ref().map(RsaPublicKey::bits),
+        spki: public_key.and_then(|key| key.to_spki().ok()),
+        ..description
+    }
+}
+
+fn describe_key(values: &Values, device: &Uri) -> KeyDescription {
+    let (label, id) = (values.label(), values.id());
+    KeyDescription {
+        uri: device.with_object(&label, &id),
+        label,
+        id: hex::encode(id),
+        key_type: object::key_type_name(values.key_type()),
+        bits: None,
+        spki: None,
+        private: false,
+        public: false,
+        signs: None,
+        sensitive: None,
+        extractable: None,
+        always_authenticate: None,
+        certificates: Vec::new(),
+    }
+}
+
+fn describe_certificate(
+    session: &dyn Session,
+    device: &Uri,
+    certificate: Object,
+) -> Result<CertificateDescription, Error> {
+    let values = object::read(session, certificate, CERTIFICATE)?;
+    let (label, id) = (values.label(), values.id());
+    Ok(CertificateDescription {
+        uri: device.with_object(&label, &id).of_certificate(),
+        label,
+        id: hex::encode(id),
+        der: values.bytes(AttributeType::Value).unwrap_or_default().to_vec(),
+    })
+}

@@ -1,0 +1,482 @@
+//! A library in a process of its own: what crashes, hangs or calls `exit()` there costs one job and no more.
+//!
+//! ```text
+//!   asker ─▶ queue ─▶ Host ══ jobs, answers ══▶ lanes ─▶ library      (two sockets; the other process)
+//!                      └─────  logins  ◀══════════┘
+//! ```
+//!
+//! The process is the same program, started again by exec. It does the same jobs with the same code as the threads of
+//! this process would. It holds no PIN: each login is authorised here, and the PIN goes over for that login.
+
+mod child;
+mod frame;
+mod process;
+
+pub use self::process::HostProgram;
+
+use std::{
+    collections::HashMap,
+    io::Read as _,
+    os::fd::AsFd as _,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use self::{
+    frame::{FromHost, Hello, LONGEST_FRAME, LoginQuestion, Pieces, ToHost, decoded, encoded, encoded_pin},
+    process::{Channel, Child, Received, wait_for},
+};
+use super::{
+    job::{Answer, Job},
+    login::Logins,
+    profile::Profile,
+    queue::{Queue, Reply, Ticket},
+};
+use crate::{
+    clock::{Clock, Instant, SystemClock},
+    sign::{Error, PinProblem},
+};
+
+/// Makes this program able to run PKCS#11 libraries in processes of their own. To be called first in `main`:
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     if let Some(code) = segl::sign::pkcs11::module_host() {
+///         return code;
+///     }
+///     // …
+///     std::process::ExitCode::SUCCESS
+/// }
+/// ```
+///
+/// `Some` when this is such a process: then its work is done, and `main` is to return the code.
+#[must_use]
+pub fn module_host() -> Option<ExitCode> {
+    process::this_program_is_a_host();
+    let is_host = std::env::args_os().nth(1).is_some_and(|argument| argument == process::ARGUMENT);
+    is_host.then(child::run)
+}
+
+/// How often the parent looks whether the process hangs.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A message that was made longer ago than this is not signed by the process that follows on one that ended: its `iat`
+/// is too old to be worth it.
+const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
+
+/// How long a process may take to end by itself.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A process that ended without having answered anything is not started anew at once; after one more failure, twice as
+/// late, up to [`LONGEST_PAUSE`].
+const PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A library's process, seen from its parent. One thread looks after it ([`supervise`](Self::supervise)); jobs are
+/// handed over by whoever asks.
+pub(super) struct Host {
+    program: HostProgram,
+    path: PathBuf,
+    profile: Arc<Profile>,
+    clock: Arc<dyn Clock>,
+    generation: Arc<AtomicU64>,
+    queue: Arc<Queue>,
+    /// A job whose asker has given up ends the process: nobody else is waiting for it.
+    impatient: bool,
+    link: Mutex<Option<Link>>,
+}
+
+/// The process that runs now.
+struct Link {
+    jobs: Arc<Channel>,
+    in_flight: HashMap<u64, InFlight>,
+    next: u64,
+    /// What is added to the generations that this process counts from 1.
+    base: u64,
+    /// It has answered something.
+    answered: bool,
+}
+
+/// A job that the process has been given.
+struct InFlight {
+    job: Job,
+    message: Option<(Vec<u8>, Instant)>,
+    logins: Arc<dyn Logins>,
+    deadline: Instant,
+    reply: Box<dyn Reply>,
+    again: bool,
+    sent: Instant,
+    pieces: Pieces,
+}
+
+/// How a process came to its end.
+enum End {
+    /// By itself: it crashed, or the library ended it.
+    Died,
+    /// It was asked to.
+    Asked,
+    /// It did not answer for too long, or said what cannot be understood.
+    Failed(String),
+}
+
+impl Host {
+    pub(super) fn new(
+        program: HostProgram,
+        path: PathBuf,
+        profile: Arc<Profile>,
+        clock: Arc<dyn Clock>,
+        generation: Arc<AtomicU64>,
+        queue: Arc<Queue>,
+        impatient: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self { program, path, profile, clock, generation, queue, impatient, link: Mutex::default() })
+    }
+
+    /// Starts the process when there is work, hands its answers on, starts it anew when it ended; until the queue is
+    /// closed. The process ends with the thread that started it, so this thread must live as long as it is wanted.
+    pub(super) fn supervise(&self) {
+        let mut failures = 0_u32;
+        let mut pause: Option<(Instant, Error)> = None;
+        while self.queue.wait() {
+            if let Some((until, error)) = &pause
+                && self.clock.now() < *until
+            {
+                self.answer_all(error);
+                continue;
+            }
+            let (answered, error) = match self.start() {
+                Ok(mut child) => {
+                    let end = self.serve(&mut child);
+                    self.bury(child, end)
+                }
+                Err(error) => {
+                    self.answer_all(&error);
+                    (false, error)
+                }
+            };
+            failures = if answered { 1 } else { failures.saturating_add(1) };
+            let doubled = failures.checked_sub(2).map(|times| PAUSE * 2_u32.saturating_pow(times.min(10)));
+            pause = doubled.map(|pause| (self.clock.now() + pause.min(LONGEST_PAUSE), error));
+        }
+    }
+
+    /// Hands jobs over for as long as the process has room.
+    pub(super) fn pump(&self) {
+        let mut link = self.link();
+        let Some(link) = link.as_mut() else { return };
+        while link.in_flight.len() < self.window() {
+            let Some(ticket) = self.queue.try_take() else { return };
+            let now = self.clock.now();
+            if ticket.reply.is_gone() || now >= ticket.deadline {
+                ticket.reply.send(Err(Error::Deadline));
+            } else if !self.hand_over(link, ticket, now) {
+                return;
+            }
+        }
+    }
+
+    /// Asks the process to end when its jobs are done.
+    pub(super) fn close(&self) {
+        if let Some(link) = self.link().as_ref() {
+            link.jobs.finish();
+        }
+    }
+
+    /// Jobs that the process may have at a time: one in the making and one that waits, for each lane.
+    fn window(&self) -> usize {
+        2 * usize::from(self.profile.session.lanes.max(1))
+    }
+
+    /// `false` when the socket is full.
+    fn hand_over(&self, link: &mut Link, ticket: Ticket, now: Instant) -> bool {
+        let Ticket { job, make, logins, deadline, reply, again } = ticket;
+        // The device's turn has come, as far as can be told from here: what it signs is made now.
+        let message = make.map(|make| (make(), now));
+        let left = deadline.since(now);
+        let id = link.next;
+        link.next += 1;
+        let frame = ToHost::Ask {
+            id,
+            expires: SystemClock.now() + left,
+            job,
+            message: message.as_ref().map(|(message, _)| message.clone()),
+        };
+        let sent = encoded(&frame).map(|bytes| link.jobs.try_send(&bytes));
+        let ToHost::Ask { job, .. } = frame else { return false };
+        let flight =
+            InFlight { job, message, logins, deadline, reply, again, sent: now, pieces: Pieces::default() };
+        match sent {
+            Ok(Ok(true)) => {
+                link.in_flight.insert(id, flight);
+                true
+            }
+            // Full, or it has just ended: the thread that looks after it will see.
+            Ok(_) => {
+                self.queue.put_back(flight.into_ticket());
+                false
+            }
+            Err(problem) => {
+                flight.reply.send(Err(self.error(format!("cannot be given a job: {problem}"))));
+                true
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Child, Error> {
+        let unstarted = |problem: String| Error::Module { path: self.path.display().to_string(), problem };
+        let program = self.program.path().map_err(unstarted)?;
+        let child = Child::start(&program, &self.profile.module.env_default)
+            .map_err(|why| unstarted(format!("its process cannot be started: {why}")))?;
+        let hello = ToHost::Hello(Box::new(Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            path: self.path.clone(),
+            profile: (*self.profile).clone(),
+        }));
+        let hello = encoded(&hello).map_err(unstarted)?;
+        if let Err(why) = child.jobs.send(&hello) {
+            return Err(self.error(format!("ended at once: {why}")));
+        }
+        Ok(child)
+    }
+
+    /// Until the process ends, or is to be ended.
+    fn serve(&self, child: &mut Child) -> End {
+        let mut buffer = vec![0; LONGEST_FRAME];
+        let started = self.clock.now();
+        let mut closing: Option<Instant> = None;
+        loop {
+            let ends = [child.jobs.as_fd(), child.logins.as_fd(), child.noise.as_fd()];
+            let [jobs, logins, noise] = match wait_for(ends, LOOK) {
+                Ok(ready) => ready,
+                Err(why) => return End::Failed(format!("cannot be listened to: {why}")),
+            };
+            if noise {
+                self.listen(child);
+            }
+            if logins && let Err(why) = self.answer_login(&child.logins, &mut buffer) {
+                return End::Failed(why);
+            }
+            if jobs {
+                match self.take_answers(child, &mut buffer) {
+                    Ok(true) => self.pump(),
+                    Ok(false) if closing.is_some() => return End::Asked,
+                    Ok(false) => return End::Died,
+                    Err(why) => return End::Failed(why),
+                }
+            }
+            let now = self.clock.now();
+            if self.queue.is_closed() {
+                let since = *closing.get_or_insert_with(|| {
+                    child.jobs.finish();
+                    now
+                });
+                if now.since(since) > FAREWELL {
+                    return End::Asked;
+                }
+            }
+            if let Some(why) = self.hangs(now, started) {
+                return End::Failed(why);
+            }
+        }
+    }
+
+    /// Takes what has come. `false`: the process has ended.
+    fn take_answers(&self, child: &Child, buffer: &mut [u8]) -> Result<bool, String> {
+        loop {
+            let length = match child.jobs.try_receive(buffer).map_err(|why| why.to_string())? {
+                Received::Message(length) => length,
+                Received::Nothing => return Ok(true),
+                Received::End => return Ok(false),
+            };
+            match decoded(buffer.get(..length).unwrap_or_default())? {
+                FromHost::Ready { version } if version == env!("CARGO_PKG_VERSION") => {
+                    *self.link() = Some(Link {
+                        jobs: Arc::new(Channel::over(
+                            child.jobs.as_fd().try_clone_to_owned().map_err(|why| why.to_string())?,
+                        )),
+                        in_flight: HashMap::new(),
+                        next: 0,
+                        base: self.generation.load(Ordering::Acquire),
+                        answered: false,
+                    });
+                }
+                FromHost::Ready { version } => {
+                    return Err(format!("is of version {version}, not {}", env!("CARGO_PKG_VERSION")));
+                }
+                FromHost::Piece { id, bytes, last } => self.take_piece(id, bytes, last)?,
+            }
+        }
+    }
+
+    fn take_piece(&self, id: u64, bytes: Vec<u8>, last: bool) -> Result<(), String> {
+        let mut guard = self.link();
+        let link = guard.as_mut().ok_or("answered before it greeted")?;
+        let flight = link.in_flight.get_mut(&id).ok_or("answered a job that it was not given")?;
+        let Some(mut answer) = flight.pieces.take(bytes, last)? else { return Ok(()) };
+        let flight = link.in_flight.remove(&id);
+        link.answered = true;
+        let base = link.base;
+        drop(guard);
+        let Some(InFlight { message, reply, .. }) = flight else { return Ok(()) };
+        match &mut answer {
+            Ok(Answer::Signature(signature)) => {
+                signature.message = message.map(|(message, _)| message).unwrap_or_default();
+                signature.key.generation = self.counted(base, signature.key.generation);
+            }
+            Ok(Answer::Key(key)) => key.generation = self.counted(base, key.generation),
+            _ => {}
+        }
+        reply.send(answer);
+        Ok(())
+    }
+
+    /// The process's generation, in the count of all processes of this library so far.
+    fn counted(&self, base: u64, generation: u64) -> u64 {
+        let generation = base.saturating_add(generation);
+        self.generation.fetch_max(generation, Ordering::AcqRel);
+        generation
+    }
+
+    /// One question about a login. While a person types a PIN, nothing hangs.
+    fn answer_login(&self, logins: &Channel, buffer: &mut [u8]) -> Result<(), String> {
+        let said = |why: std::io::Error| why.to_string();
+        let Received::Message(length) = logins.try_receive(buffer).map_err(said)? else { return Ok(()) };
+        let asked = self.clock.now();
+        match decoded(buffer.get(..length).unwrap_or_default())? {
+            LoginQuestion::Authorize { job, request } => {
+                let pin = match self.logins_of(job) {
+                    Some(logins) => logins.authorize(&request),
+                    None => Err(PinProblem::Missing),
+                };
+                logins.send(&encoded_pin(&pin)?).map_err(said)?;
+            }
+            LoginQuestion::Ended { job, request, outcome } => {
+                let again = self.logins_of(job).is_some_and(|logins| logins.ended(&request, &outcome));
+                logins.send(&encoded(&again)?).map_err(said)?;
+            }
+        }
+        let typing = self.clock.now().since(asked);
+        for flight in self.link().iter_mut().flat_map(|link| link.in_flight.values_mut()) {
+            flight.sent = flight.sent + typing;
+        }
+        Ok(())
+    }
+
+    fn logins_of(&self, job: u64) -> Option<Arc<dyn Logins>> {
+        self.link().as_ref()?.in_flight.get(&job).map(|flight| flight.logins.clone())
+    }
+
+    /// What the library says on its standard error is kept from the terminal.
+    fn listen(&self, child: &mut Child) {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = child.noise.read(&mut buffer) {
+            let said = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+            for line in said.lines().take(20) {
+                let line = super::uri::printable(line);
+                tracing::debug!(library = %self.path.display(), line, "the library says");
+            }
+        }
+    }
+
+    /// Whether a job takes longer than anything that still works.
+    fn hangs(&self, now: Instant, started: Instant) -> Option<String> {
+        let guard = self.link();
+        let Some(link) = guard.as_ref() else {
+            let greeted = now.since(started) <= self.profile.module.init_timeout();
+            return (!greeted).then(|| "did not start in time and was ended".to_owned());
+        };
+        let call = self.profile.sign.call_timeout();
+        // The first job waits for the library's initialization, and one may wait for another.
+        let limit = match link.answered {
+            true => call * 2,
+            false => self.profile.module.init_timeout() + call,
+        };
+        let writes = |job: &Job| !matches!(job, Job::Sign(_) | Job::Find(_));
+        let late = link.in_flight.values().find(|flight| {
+            let limit = if writes(&flight.job) { limit + self.profile.module.init_timeout() } else { limit };
+            now.since(flight.sent) > limit || (self.impatient && now >= flight.deadline)
+        })?;
+        let waited = now.since(late.sent).as_secs();
+        Some(format!("hung in {} for {waited} s and was ended", late.job.name()))
+    }
+
+    /// Ends what is left of a process and settles its jobs. Whether it had answered anything, and what became of it.
+    fn bury(&self, mut child: Child, end: End) -> (bool, Error) {
+        let link = self.link().take();
+        self.listen(&mut child);
+        let died = matches!(end, End::Died);
+        if died {
+            // How it died is known a moment after its sockets are closed; killed now, it would have been us.
+            child.wait_a_moment();
+        }
+        let problem = match (&end, child.kill()) {
+            (End::Failed(why), _) => why.clone(),
+            (_, Ok(status)) => format!("ended unexpectedly ({status})"),
+            (_, Err(why)) => format!("ended unexpectedly ({why})"),
+        };
+        let error = self.error(problem);
+        let closed = matches!(end, End::Asked);
+        if !closed {
+            tracing::warn!(library = %self.path.display(), %error, "the library's process is gone");
+        }
+        let Some(link) = link else {
+            if !closed {
+                self.answer_all(&error);
+            }
+            return (false, error);
+        };
+        // A key that is found by the next process is another one.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        for flight in link.in_flight.into_values() {
+            self.settle(flight, closed, died, &error);
+        }
+        (link.answered, error)
+    }
+
+    /// A job that changes nothing is done once more by the next process, when a crash took it along: it may have been
+    /// another one's fault.
+    fn settle(&self, mut flight: InFlight, closed: bool, died: bool, error: &Error) {
+        let repeatable = matches!(flight.job, Job::Sign(_) | Job::Find(_) | Job::Certificates(_));
+        if closed {
+            flight.reply.send(Err(Error::Closed));
+        } else if flight.again || !repeatable || !died {
+            flight.reply.send(Err(error.clone()));
+        } else if flight.is_stale(self.clock.now()) {
+            flight.reply.send(Err(Error::KeyChanged));
+        } else {
+            flight.again = true;
+            self.queue.put_back(flight.into_ticket());
+        }
+    }
+
+    fn answer_all(&self, error: &Error) {
+        while let Some(ticket) = self.queue.try_take() {
+            ticket.reply.send(Err(error.clone()));
+        }
+    }
+
+    fn error(&self, problem: String) -> Error {
+        Error::Host { module: self.path.display().to_string(), problem }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InFlight {
+    fn is_stale(&self, now: Instant) -> bool {
+        self.message.as_ref().is_some_and(|(_, made)| now.since(*made) > LONGEST_WAIT_OF_A_MESSAGE)
+    }
+
+    fn into_ticket(self) -> Ticket {
+        let Self { job, message, logins, deadline, reply, again, .. } = self;
+        let make = message.map(|(message, _)| Box::new(move || message) as crate::sign::MakeMessage);
+        Ticket { job, make, logins, deadline, reply, again }
+    }
+}
