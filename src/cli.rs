@@ -10,6 +10,7 @@ mod grant;
 mod keys;
 mod logging;
 mod probe;
+mod profiles;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod table;
@@ -17,6 +18,7 @@ mod terminal;
 mod token;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     io::{self, Write},
     path::PathBuf,
@@ -33,6 +35,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{self as configuration, Config},
     pipeline::Pipeline,
+    sign::pkcs11::Profiles,
 };
 
 /// Access tokens for Norwegian public APIs from a key that never leaves its hardware
@@ -42,6 +45,9 @@ struct Cli {
     /// Configuration file [default: $SEGL_CONFIG, ./segl.toml, /etc/segl/segl.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Folder with device profiles of your own [default: $SEGL_PROFILES]
+    #[arg(long, global = true, value_name = "DIR")]
+    profiles: Option<PathBuf>,
     /// Say more on standard error; twice for every step
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
@@ -59,6 +65,8 @@ enum Command {
     Probe(probe::Command),
     /// Show and prepare the keys on a device
     Keys(keys::Command),
+    /// Show what is known of each kind of device
+    Profiles(profiles::Command),
     /// Run fake authorities on this machine
     #[cfg(feature = "sandbox")]
     Sandbox(Box<sandbox::Command>),
@@ -86,7 +94,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         1 => LevelFilter::INFO,
         _ => LevelFilter::TRACE,
     });
-    let context = Context { config: cli.config, clock: SystemClock::shared() };
+    let named = cli.profiles.or_else(|| std::env::var_os("SEGL_PROFILES").map(PathBuf::from));
+    let profiles = named.filter(|folder| !folder.as_os_str().is_empty());
+    let context = Context { config: cli.config, profiles, clock: SystemClock::shared() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
@@ -111,6 +121,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Grant(command) => grant::run(command, context, out).await,
         Command::Probe(command) => probe::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
+        Command::Profiles(command) => profiles::run(command, context, out),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(command) => sandbox::run(*command, context, out).await,
         Command::Config(command) => config::run(command, context, out),
@@ -125,6 +136,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What every command has at hand.
 struct Context {
     config: Option<PathBuf>,
+    profiles: Option<PathBuf>,
     clock: Arc<dyn Clock>,
 }
 
@@ -150,12 +162,34 @@ impl Context {
         }
     }
 
+    /// What is known of each kind of device. A configuration that is wrong changes nothing in it: commands that need
+    /// one say what is wrong with it, and the others are not to fail for it.
+    fn profiles(&self) -> Result<Arc<Profiles>, Failure> {
+        let changes = match Config::find(self.config.as_deref()) {
+            Ok(config) => config.profiles,
+            Err(configuration::Error::Absent { .. }) => BTreeMap::new(),
+            Err(_) if self.config.is_none() => {
+                tracing::warn!("the configuration is wrong, so its [profiles] do not count");
+                BTreeMap::new()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut profiles = Profiles::usual()?;
+        if let Some(folder) = &self.profiles {
+            profiles.load_dir(folder)?;
+        }
+        profiles.override_all(&changes)?;
+        Ok(Arc::new(profiles))
+    }
+
     /// Does `work` with everything that the configuration names, and lets go of the devices that it touched.
     async fn with_pipeline(
         &self,
         work: impl AsyncFnOnce(&Pipeline) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let pipeline = Pipeline::new(&self.configuration()?, self.clock.clone())?;
+        let config = self.configuration()?;
+        let profiles = Arc::new(config.profiles(self.profiles.as_deref())?);
+        let pipeline = Pipeline::with_profiles(&config, self.clock.clone(), profiles)?;
         let outcome = work(&pipeline).await;
         pipeline.shutdown(FAREWELL).await;
         outcome

@@ -8,6 +8,7 @@ mod document;
 mod environment;
 mod error;
 mod http;
+mod profile;
 mod show;
 mod sidecar;
 mod signer;
@@ -33,6 +34,7 @@ pub use self::{
     signer::{Key, Signer},
     token::{ConsumerOrg, Exchange, Token},
 };
+use crate::sign::pkcs11::profile::{ProfileError, Profiles};
 
 /// The largest file taken, in bytes.
 const LARGEST: usize = 1024 * 1024;
@@ -54,6 +56,8 @@ pub struct Config {
     pub environments: BTreeMap<String, Environment>,
     /// Tokens, by name.
     pub tokens: BTreeMap<String, Token>,
+    /// What is changed in device profiles, by their names.
+    pub profiles: BTreeMap<String, toml::Table>,
     /// How the authorities are reached.
     pub http: Http,
     /// What works but should be known, one sentence each.
@@ -136,6 +140,20 @@ impl Config {
         };
         check(tables, report, Path::new(""), warnings)
             .map_err(|problems| Error::Invalid { path: None, problems })
+    }
+
+    /// What is known of each kind of device: the profiles of this build, those of `/etc/segl/hsm-profiles`, those of
+    /// `folder`, and over them the changes of this configuration.
+    ///
+    /// # Errors
+    /// [`ProfileError`] when a file is wrong, or a change leads nowhere.
+    pub fn profiles(&self, folder: Option<&Path>) -> Result<Profiles, ProfileError> {
+        let mut profiles = Profiles::usual()?;
+        if let Some(folder) = folder {
+            profiles.load_dir(folder)?;
+        }
+        profiles.override_all(&self.profiles)?;
+        Ok(profiles)
     }
 
     /// The effective values, each with where it comes from. Secrets are shown as their place only.
@@ -234,9 +252,11 @@ fn check(
             tokens.insert(name, token);
         }
     }
+    profile::check(&tables.profiles, &mut report);
+    let profiles = tables.profiles;
     let http = http::check(tables.http, base, &mut report);
     if report.problems().is_empty() {
-        Ok(Config { path: None, signers, clients, environments, tokens, http, warnings, report })
+        Ok(Config { path: None, signers, clients, environments, tokens, profiles, http, warnings, report })
     } else {
         Err(report.into_problems())
     }

@@ -24,7 +24,7 @@ use crate::{
     config::{self, Config, ConsumerOrg},
     grant::{Assertion, Grant, InvalidRequest, TokenRequest},
     http::Http,
-    sign::{self, Credential, Proven, Signer},
+    sign::{self, Credential, Proven, Signer, pkcs11::Profiles},
     token::{
         self, AccessToken, Altinn, Authority, Cached, Customs, DEFAULT_CAPACITY, Endpoints, Exchange,
         Maskinporten, TEST_AUTH, TestAuth, TokenSource,
@@ -41,16 +41,31 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Wires what `config` names.
+    /// Wires what `config` names. Devices are known by the profiles of this build, of `/etc/segl/hsm-profiles` and of
+    /// the configuration.
+    ///
+    /// # Errors
+    /// [`Error`] when a file that the configuration names cannot be used, a profile is wrong, or a key URI makes no
+    /// sense.
+    pub fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let profiles = Arc::new(config.profiles(None)?);
+        Self::with_profiles(config, clock, profiles)
+    }
+
+    /// The same, with the profiles by which devices are known.
     ///
     /// # Errors
     /// [`Error`] when a file that the configuration names cannot be used, or a key URI makes no sense.
-    pub fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    pub fn with_profiles(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        profiles: Arc<Profiles>,
+    ) -> Result<Self, Error> {
         let http = Arc::new(Http::new(signers::http_options(&config.http)?, clock.clone()));
         let mut house = Pipeline {
             tokens: BTreeMap::new(),
             caches: Vec::new(),
-            signers: Signers::new(config, clock.clone())?,
+            signers: Signers::new(config, clock.clone(), profiles)?,
             clock: clock.clone(),
         };
         let mut clients = BTreeMap::new();

@@ -45,6 +45,7 @@ pub(super) fn run(command: Command, context: &Context, out: &mut dyn Write) -> R
 
 fn check(context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
     let config = context.configuration()?;
+    config.profiles(context.profiles.as_deref())?;
     let from =
         config.path.as_ref().map_or_else(|| "the environment".into(), |path| path.display().to_string());
     writeln!(

@@ -4,7 +4,7 @@ use crate::{
     config,
     grant::InvalidRequest,
     pipeline,
-    sign::{self, Fault},
+    sign::{self, Fault, pkcs11::profile::ProfileError},
     state, token,
 };
 
@@ -79,6 +79,12 @@ impl From<pipeline::Error> for Failure {
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
+        Self::needs_person(error.to_string(), error.remedy())
+    }
+}
+
+impl From<ProfileError> for Failure {
+    fn from(error: ProfileError) -> Self {
         Self::needs_person(error.to_string(), error.remedy())
     }
 }

@@ -55,7 +55,7 @@ enum Action {
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
     let work = Work {
         context,
-        modules: Modules::new(context.clock.clone()),
+        modules: Modules::with_profiles(context.clock.clone(), context.profiles()?),
         call: Call::within(context.clock(), PATIENCE),
     };
     let outcome = match command.action {

@@ -1,6 +1,9 @@
 //! From TOML text to tables, with the line of every key, so that each problem can say where it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -13,6 +16,7 @@ use super::{
     error::{Fault, Origin, Problem},
     wire,
 };
+use crate::sign::pkcs11::profile;
 
 /// The longest list of problems that is worth reading.
 const MOST_PROBLEMS: usize = 50;
@@ -117,6 +121,7 @@ impl Reader {
                 "clients" => tables.clients = self.collection("clients", value),
                 "environments" => tables.environments = self.collection("environments", value),
                 "tokens" => tables.tokens = self.collection("tokens", value),
+                "profiles" => tables.profiles = self.profiles(value),
                 "http" => tables.http = self.table("http", value).unwrap_or_default(),
                 _ => {}
             }
@@ -144,6 +149,44 @@ impl Reader {
                 self.report.refuse(&place, Fault::Name);
             } else if let Some(entry) = self.table(&place, value) {
                 collected.insert(name, entry);
+            }
+        }
+        collected
+    }
+
+    /// Changes of profiles: tables of tables, kept as they are written.
+    fn profiles(&mut self, value: Spanned<DeValue<'_>>) -> BTreeMap<String, toml::Table> {
+        let DeValue::Table(entries) = value.into_inner() else {
+            self.report.refuse("profiles", Fault::NotATable);
+            return BTreeMap::new();
+        };
+        let mut collected = BTreeMap::new();
+        for (key, value) in entries {
+            let name = key.get_ref().to_string();
+            let place = format!("profiles.{name}");
+            self.report.written(&place, Origin::File { line: self.lines.line(key.span().start) });
+            let span = value.span();
+            let DeValue::Table(table) = value.into_inner() else {
+                self.report.refuse(&place, Fault::NotATable);
+                continue;
+            };
+            let mut table = self.known_keys::<wire::ProfileChanges>(&place, table);
+            for (key, value) in &mut table {
+                let place = format!("{place}.{}", key.get_ref());
+                let DeValue::Table(section) = value.get_mut() else { continue };
+                let section_keys = mem::take(section);
+                *section = match key.get_ref().as_ref() {
+                    "match" => self.known_keys::<profile::Match>(&place, section_keys),
+                    "module" => self.known_keys::<profile::Module>(&place, section_keys),
+                    "login" => self.known_keys::<profile::Login>(&place, section_keys),
+                    "session" => self.known_keys::<profile::Session>(&place, section_keys),
+                    "sign" => self.known_keys::<profile::Sign>(&place, section_keys),
+                    "objects" => self.known_keys::<profile::Objects>(&place, section_keys),
+                    _ => section_keys,
+                };
+            }
+            if let Some(table) = self.value(&place, Spanned::new(span, DeValue::Table(table))) {
+                collected.insert(name, table);
             }
         }
         collected

@@ -75,6 +75,9 @@ pub(super) fn show(config: &Config) -> Vec<Setting> {
         shown.add(&table, "probe", token.probe.as_ref());
         shown.add(&table, "keep_warm", Some(token.keep_warm));
     }
+    for (name, changes) in &config.profiles {
+        shown.changes(&format!("profiles.{name}"), changes);
+    }
     let http = &config.http;
     shown.add("http", "proxy", http.proxy.as_ref());
     shown.add("http", "no_proxy", http.no_proxy.as_ref().map(|hosts| hosts.join(" ")));
@@ -95,6 +98,15 @@ impl Shown<'_> {
         let name = format!("{table}.{key}");
         let origin = self.config.report.exact_origin(&name);
         self.settings.push(Setting { name, value: value.to_string(), origin });
+    }
+
+    fn changes(&mut self, table: &str, changes: &toml::Table) {
+        for (key, value) in changes {
+            match value {
+                toml::Value::Table(inner) => self.changes(&format!("{table}.{key}"), inner),
+                value => self.add(table, key, Some(value)),
+            }
+        }
     }
 
     fn environment(&mut self, table: &str, environment: &Environment) {

@@ -1,14 +1,14 @@
 //! The file as it is written, before anything in it has been checked against anything else. Doc comments here are the
 //! descriptions in the JSON Schema.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
-use crate::secret::Sources;
+use crate::{secret::Sources, sign::pkcs11::profile::Profile};
 
 /// The whole of `segl.toml`. Only its JSON Schema is made from this type; the tables are read one by one.
 #[derive(JsonSchema)]
@@ -34,6 +34,10 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9_-]*$" }))]
     tokens: BTreeMap<String, Token>,
+    /// Changes in what is known of a kind of device, by the profile's name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9-]*$" }))]
+    profiles: BTreeMap<String, ProfileChanges>,
     /// How the authorities are reached.
     #[serde(default)]
     http: Option<Http>,
@@ -46,6 +50,7 @@ pub(super) struct Tables {
     pub(super) clients: BTreeMap<String, Client>,
     pub(super) environments: BTreeMap<String, Environment>,
     pub(super) tokens: BTreeMap<String, Token>,
+    pub(super) profiles: BTreeMap<String, toml::Table>,
     pub(super) http: Http,
 }
 
@@ -166,4 +171,34 @@ pub(super) struct Http {
     /// How long one request may take, in seconds.
     #[schemars(extend("minimum" = 1, "maximum" = 300, "default" = 10))]
     pub(super) timeout_seconds: Option<i64>,
+}
+
+/// What is changed in a device profile: the keys of a profile file, none of which is needed, and `based_on`.
+pub(super) struct ProfileChanges;
+
+impl JsonSchema for ProfileChanges {
+    fn schema_name() -> Cow<'static, str> {
+        "ProfileChanges".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Profile::json_schema(generator);
+        schema.insert("description".into(), "Changes in what is known of a kind of device.".into());
+        schema.remove("required");
+        if let Some(properties) = schema.get_mut("properties").and_then(|found| found.as_object_mut()) {
+            for key in ["schema", "name"] {
+                properties.remove(key);
+            }
+            for property in properties.values_mut().filter_map(|found| found.as_object_mut()) {
+                // What is not written stays as it was.
+                property.remove("default");
+            }
+            let based_on = serde_json::json!({
+                "description": "Makes a new profile out of the one of this name.",
+                "type": "string",
+            });
+            properties.insert("based_on".into(), based_on);
+        }
+        schema
+    }
 }

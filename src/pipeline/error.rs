@@ -1,4 +1,7 @@
-use crate::{certificate, sign};
+use crate::{
+    certificate,
+    sign::{self, pkcs11::profile::ProfileError},
+};
 
 /// Why a configuration cannot be wired.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +33,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: certificate::Error,
     },
+    /// What is known of a kind of device is wrong.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// A signer cannot be made.
     #[error(transparent)]
     Signer(#[from] sign::Error),
@@ -50,6 +56,7 @@ impl Error {
             Self::Unknown { what, .. } => format!("Name one of these, or add a [{what}s.NAME] table."),
             Self::File { .. } => "Correct the path in the configuration, or make the file readable.".into(),
             Self::Certificate { problem, .. } => problem.remedy().into(),
+            Self::Profile(error) => error.remedy(),
             Self::Signer(error) => error.remedy(),
         }
     }

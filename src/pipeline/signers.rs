@@ -10,7 +10,7 @@ use crate::{
     secret::{Source, Sources},
     sign::{
         self, CertificateSource, FileSigner, Identity, PinProblem, Signer,
-        pkcs11::{Device, Modules, Pin, Pkcs11Signer, Uri},
+        pkcs11::{Device, Modules, Pin, Pkcs11Signer, Profiles, Uri},
     },
 };
 
@@ -25,10 +25,20 @@ pub(super) struct Signers {
 }
 
 impl Signers {
-    pub(super) fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let modules = Modules::new(clock.clone());
+    pub(super) fn new(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        profiles: Arc<Profiles>,
+    ) -> Result<Self, Error> {
+        let modules = Modules::with_profiles(clock.clone(), profiles);
         let mut by_name: BTreeMap<String, Arc<dyn Signer>> = BTreeMap::new();
         for (name, signer) in &config.signers {
+            if let Some(profile) = &signer.profile
+                && modules.profiles().named(profile).is_none()
+            {
+                let known = modules.profiles().iter().map(|profile| profile.name.clone()).collect();
+                return Err(Error::Unknown { what: "profile", name: profile.clone(), known });
+            }
             by_name.insert(name.clone(), self::signer(signer, &modules, &clock)?);
         }
         Ok(Self { by_name, modules })

@@ -15,7 +15,7 @@ use crate::{
     config::{Key, Signer},
     pipeline,
     secret::Sources,
-    sign::pkcs11::{DeviceDescription, ModuleDescription, Uri, library_for},
+    sign::pkcs11::{DeviceDescription, ModuleDescription, Uri},
 };
 
 #[derive(Debug, Args)]
@@ -62,13 +62,13 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
         (Some(path), _) => wanted.with_module_path(std::path::absolute(path)?),
         // Without the library in the line to paste, another profile's might be taken there.
         (None, Some(name)) => {
-            let library = library_for(&wanted, Some(name))?;
+            let library = work.modules.profiles().library_for(&wanted, Some(name))?;
             wanted.with_module_path(library)
         }
         (None, None) => wanted,
     };
     let profile = signer.as_ref().and_then(|signer| signer.profile.as_deref());
-    let library = library_for(&wanted, profile)?;
+    let library = work.modules.profiles().library_for(&wanted, profile)?;
     let mut shown = work.modules.describe(&library, None, &work.call).await?;
     let given = command.pin.sources()?;
     if command.login || given.is_some() {

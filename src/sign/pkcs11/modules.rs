@@ -76,10 +76,22 @@ impl Modules {
         Self::build(clock, Manner::default())
     }
 
+    /// The same, with the profiles by which devices are known.
+    #[must_use]
+    pub fn with_profiles(clock: Arc<dyn Clock>, profiles: Arc<Profiles>) -> Arc<Self> {
+        Self::build(clock, Manner { profiles, ..Manner::default() })
+    }
+
     /// The same, in a manner of one's own.
     #[must_use]
     pub fn build(clock: Arc<dyn Clock>, manner: Manner) -> Arc<Self> {
         Arc::new(Self { clock, manner, by_file: Mutex::default() })
+    }
+
+    /// The profiles by which devices are known.
+    #[must_use]
+    pub fn profiles(&self) -> &Arc<Profiles> {
+        &self.manner.profiles
     }
 
     /// All that the library at `path` shows. With `login`, the device which that URI names is logged in to first;
@@ -194,10 +206,6 @@ impl Modules {
             }),
             None => Ok(self.manner.profiles.matching(path, None, None).unwrap_or_else(Profile::unknown)),
         }
-    }
-
-    pub(super) fn profiles(&self) -> &Profiles {
-        &self.manner.profiles
     }
 
     pub(super) fn clock(&self) -> &Arc<dyn Clock> {

@@ -11,8 +11,10 @@
 
 mod check;
 mod device;
+mod difference;
 mod embedded;
 mod error;
+mod folder;
 mod module;
 mod pattern;
 mod placeholder;
@@ -23,13 +25,14 @@ pub use self::{
         AlwaysAuth, ContextLogin, ContextPin, LockoutScope, Login, LoginMode, Objects, ProtectedPath,
         Session, SessionKind, Sign, SignForm, UserType,
     },
+    difference::Difference,
     error::ProfileError,
     module::{Finalize, Isolation, Module},
     placeholder::expand,
-    set::Profiles,
+    set::{Origin, Profiles},
 };
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,6 +94,17 @@ pub enum Confidence {
     IssuesOnly,
     /// A guess.
     Guess,
+}
+
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tested => "tested here",
+            Self::Docs => "vendor documents",
+            Self::IssuesOnly => "issue threads",
+            Self::Guess => "a guess",
+        })
+    }
 }
 
 /// What a kind of device is known by: globs (`*`, `?`, `[…]`), in any case. An empty list says nothing.

@@ -67,7 +67,7 @@ impl ProfileError {
                 format!("Make {file} readable for the user that runs this program, or take it away.")
             }
             Self::Untrusted { file, .. } => {
-                format!("Run: chown root {file}; chmod go-w {file} (after a look at what it says).")
+                format!("Look at what it says, then run: chown root {file}; chmod go-w {file}")
             }
             Self::Syntax { .. } | Self::Field { .. } => {
                 "Correct the file; `segl profiles show NAME` prints what a profile may say.".to_owned()

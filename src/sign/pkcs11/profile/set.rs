@@ -2,11 +2,15 @@ use std::{
     cmp::Reverse,
     collections::BTreeMap,
     ffi::OsString,
+    fmt,
     path::{Path, PathBuf},
 };
 
-use super::{Match, Module, Profile, embedded, pattern};
+use super::{Match, Module, Profile, ProfileError, check, embedded, folder, pattern};
 use crate::sign::{Error, pkcs11::Uri};
+
+/// Where an administrator puts profiles for all of a machine.
+const USUAL: &str = "/etc/segl/hsm-profiles";
 
 /// The profiles that a program goes by: those it brings along, with what was changed and added.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +21,31 @@ pub struct Profiles {
 #[derive(Clone, Debug)]
 struct Known {
     profile: Profile,
-    /// How many changes came before this one: the later goes before the earlier.
+    origin: Origin,
+    /// How many came before this one: the later goes before the earlier.
     age: usize,
+}
+
+/// Where a profile comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// This build brings it along.
+    Embedded,
+    /// A file.
+    File(PathBuf),
+    /// A `[profiles.NAME]` table of the configuration.
+    Configuration,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("this build"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Configuration => f.write_str("the configuration"),
+        }
+    }
 }
 
 impl Profiles {
@@ -27,13 +54,124 @@ impl Profiles {
     pub fn embedded() -> Self {
         let mut profiles = Self::default();
         for profile in embedded::profiles() {
-            profiles.insert(profile.clone(), 0);
+            profiles.insert(profile.clone(), Origin::Embedded);
         }
         profiles
     }
 
-    fn insert(&mut self, profile: Profile, age: usize) {
-        self.by_name.insert(profile.name.clone(), Known { profile, age });
+    /// Those that this build brings along, with those of `/etc/segl/hsm-profiles` in their places.
+    ///
+    /// # Errors
+    /// Those of [`Profiles::load_dir`].
+    pub fn usual() -> Result<Self, ProfileError> {
+        let mut profiles = Self::embedded();
+        if Path::new(USUAL).exists() {
+            profiles.load_dir(Path::new(USUAL))?;
+        }
+        Ok(profiles)
+    }
+
+    /// Takes in every `*.toml` file of `folder`. One with a name that is there already takes its place whole.
+    ///
+    /// # Errors
+    /// [`ProfileError`] when the folder or a file cannot be read, could have been written by somebody else than root
+    /// and this user, or is wrong. Nothing is taken in then.
+    pub fn load_dir(&mut self, folder: &Path) -> Result<(), ProfileError> {
+        for (path, profile) in folder::read(folder)? {
+            self.insert(profile, Origin::File(path));
+        }
+        Ok(())
+    }
+
+    /// Changes the profile `name` field by field: `changes` has the keys of a profile file, and what it does not name
+    /// stays. With `based_on`, the profile is made anew out of that one; it is then used where it is named, and matches
+    /// by itself only what its own `match` table says.
+    ///
+    /// # Errors
+    /// [`ProfileError`] when there is nothing to change, a key is not known or a value makes no sense.
+    pub fn override_with(&mut self, name: &str, changes: toml::Table) -> Result<(), ProfileError> {
+        let profile = self.changed(name, changes)?;
+        self.insert(profile, Origin::Configuration);
+        Ok(())
+    }
+
+    /// Whether [`Profiles::override_with`] could take `changes`. When the profile that they change is not known, only
+    /// their keys and the kinds of their values are looked at.
+    ///
+    /// # Errors
+    /// [`ProfileError::Field`] when not.
+    pub fn check_changes(&self, name: &str, changes: toml::Table) -> Result<(), ProfileError> {
+        let unknown = Profile { name: name.to_owned(), ..Profile::unknown() };
+        match self.changed(name, changes.clone()) {
+            Err(ProfileError::Unknown { .. }) => {
+                let changes = changes.into_iter().filter(|(key, _)| key != "based_on").collect();
+                let place = place_of(name);
+                merged(&unknown, changes, &place)?
+                    .try_into::<Profile>()
+                    .map(drop)
+                    .map_err(|why| ProfileError::shape(&place, &why))
+            }
+            other => other.map(drop),
+        }
+    }
+
+    fn changed(&self, name: &str, mut changes: toml::Table) -> Result<Profile, ProfileError> {
+        let place = place_of(name);
+        let field = |key: &str, problem: &str| ProfileError::Field {
+            file: place.clone(),
+            key: key.to_owned(),
+            problem: problem.to_owned(),
+        };
+        if !check::is_name(name) {
+            return Err(field("", "a profile's name is made of a-z, 0-9 and -, 64 at most"));
+        }
+        for key in ["schema", "name"] {
+            if changes.contains_key(key) {
+                return Err(field(key, "is not for changing"));
+            }
+        }
+        let base = match changes.remove("based_on") {
+            Some(toml::Value::String(base)) => Some(base),
+            Some(_) => return Err(field("based_on", "is the name of a profile")),
+            None => None,
+        };
+        let known = base.as_deref().unwrap_or(name);
+        let profile = self.named(known).ok_or_else(|| ProfileError::Unknown {
+            place: place.clone(),
+            name: known.to_owned(),
+            known: self.names().into_iter().map(str::to_owned).collect(),
+        })?;
+        let table = if base.is_some() {
+            let derived = Profile { name: name.to_owned(), matching: Match::default(), ..profile.clone() };
+            merged(&derived, changes, &place)?
+        } else {
+            merged(profile, changes, &place)?
+        };
+        Profile::from_table(table, &place)
+    }
+
+    /// As [`Profiles::override_with`] for many, those first that others are based on.
+    ///
+    /// # Errors
+    /// Those of [`Profiles::override_with`], for the first that fails; those before it are changed.
+    pub fn override_all(&mut self, changes: &BTreeMap<String, toml::Table>) -> Result<(), ProfileError> {
+        let base_of = |name: &str| changes.get(name)?.get("based_on")?.as_str();
+        let mut waiting: Vec<&str> = changes.keys().map(String::as_str).collect();
+        while !waiting.is_empty() {
+            // One that waits for itself, over however many others, is tried all the same and finds what there was.
+            let waits =
+                |name: &&&str| base_of(name).is_some_and(|base| base != **name && waiting.contains(&base));
+            let next = waiting.iter().find(|name| !waits(name)).or(waiting.first()).copied();
+            let Some(name) = next else { break };
+            waiting.retain(|other| *other != name);
+            self.override_with(name, changes.get(name).cloned().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, profile: Profile, origin: Origin) {
+        let age = self.by_name.values().map(|known| known.age + 1).max().unwrap_or_default();
+        self.by_name.insert(profile.name.clone(), Known { profile, origin, age });
     }
 
     /// All of them, by name.
@@ -45,6 +183,12 @@ impl Profiles {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Profile> {
         self.by_name.get(name).map(|known| &known.profile)
+    }
+
+    /// Where the profile of this name comes from.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.by_name.get(name).map(|known| &known.origin)
     }
 
     /// The profile for a device, as far as it is known: the library's file, and the manufacturer and model that the
@@ -134,6 +278,32 @@ impl Profiles {
 
     fn names(&self) -> Vec<&str> {
         self.by_name.keys().map(String::as_str).collect()
+    }
+}
+
+fn place_of(name: &str) -> String {
+    format!("[profiles.{name}]")
+}
+
+fn merged(profile: &Profile, changes: toml::Table, place: &str) -> Result<toml::Table, ProfileError> {
+    let mut table = toml::Table::try_from(profile).map_err(|why| ProfileError::Field {
+        file: place.to_owned(),
+        key: String::new(),
+        problem: why.to_string(),
+    })?;
+    merge(&mut table, changes);
+    Ok(table)
+}
+
+/// Puts `changes` into `table`: tables into tables, everything else in place of what was there.
+fn merge(table: &mut toml::Table, changes: toml::Table) {
+    for (key, change) in changes {
+        match (table.get_mut(&key), change) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
+            (_, change) => {
+                table.insert(key, change);
+            }
+        }
     }
 }
 
@@ -276,5 +446,102 @@ mod tests {
         assert_eq!(chosen(&["B_DIR"]), ["plain", "led", "needing"]);
         assert_eq!(chosen(&["A_CONF"]), ["led"]);
         assert_eq!(chosen(&["A_CONF", "B_DIR"]), ["led"]);
+    }
+
+    fn changed(changes: &[(&str, &str)]) -> Result<Profiles, ProfileError> {
+        let mut profiles = Profiles::embedded();
+        let parsed = changes.iter().map(|(name, text)| ((*name).to_owned(), text.parse().unwrap())).collect();
+        profiles.override_all(&parsed).map(|()| profiles)
+    }
+
+    #[test]
+    fn a_table_changes_the_fields_that_it_names_and_no_other() {
+        let changes = "[session]\nlanes = 8\n[module.env_default]\nA = \"1\"";
+        let profiles = changed(&[("luna", changes)]).unwrap();
+        let before = Profiles::embedded().named("luna").unwrap().clone();
+        let mut expected = before.clone();
+        expected.session.lanes = 8;
+        expected.module.env_default.insert("A".into(), "1".into());
+        assert_eq!(profiles.named("luna"), Some(&expected));
+        assert_eq!(profiles.origin("luna"), Some(&Origin::Configuration));
+        assert_eq!(profiles.origin("nss"), Some(&Origin::Embedded));
+        // It still knows its library.
+        let matched = profiles.matching(Path::new("libCryptoki2_64.so"), None, None);
+        assert_eq!(matched, Some(expected));
+    }
+
+    #[test]
+    fn a_profile_based_on_another_is_used_where_it_is_named_or_where_it_says() {
+        let profiles = changed(&[
+            ("b", "based_on = \"a\"\n[sign]\ncall_timeout_s = 9"),
+            ("a", "based_on = \"luna\"\ntitle = \"Our Luna\"\n[session]\nlanes = 2"),
+            ("c", "based_on = \"nss\"\n[match]\nmodule_file = [\"libCryptoki2_64.so\"]"),
+        ])
+        .unwrap();
+        let b = profiles.named("b").unwrap();
+        assert_eq!((b.title.as_str(), b.session.lanes, b.sign.call_timeout_s), ("Our Luna", 2, 9));
+        assert_eq!(b.module.paths, profiles.named("luna").unwrap().module.paths);
+        assert_eq!(b.matching, Match::default());
+        let matched = profiles.matching(Path::new("libCryptoki2_64.so"), None, None).unwrap();
+        assert_eq!(matched.name, "c", "of equals the one that was added last");
+    }
+
+    #[test]
+    fn a_change_that_makes_no_sense_is_named_by_table_and_key() {
+        for (name, text, expected) in [
+            (
+                "lunar",
+                "[session]\nlanes = 2",
+                "[profiles.lunar]: there is no profile \"lunar\"; known are aws-",
+            ),
+            (
+                "mine",
+                "based_on = \"lunar\"",
+                "[profiles.mine]: there is no profile \"lunar\"; known are aws-",
+            ),
+            ("mine", "based_on = \"mine\"", "[profiles.mine]: there is no profile \"mine\"; known are aws-"),
+            ("luna", "based_on = 1", "[profiles.luna]: based_on: is the name of a profile"),
+            ("luna", "schema = 2", "[profiles.luna]: schema: is not for changing"),
+            ("luna", "name = \"x\"", "[profiles.luna]: name: is not for changing"),
+            ("Luna", "based_on = \"luna\"", "[profiles.Luna]: a profile's name is made of a-z"),
+            ("luna", "[session]\nlanes = 99", "[profiles.luna]: session.lanes: is 1 to 32, not 99"),
+            ("luna", "[session]\nlaens = 9", "[profiles.luna]: unknown field `laens`, expected one of"),
+            ("luna", "session = 3", "[profiles.luna]: invalid type: integer `3`"),
+        ] {
+            let error = changed(&[(name, text)]).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{error}");
+            assert!(!error.remedy().is_empty());
+        }
+    }
+
+    #[test]
+    fn changes_of_a_profile_that_is_elsewhere_are_checked_as_far_as_they_can_be() {
+        let profiles = Profiles::embedded();
+        let check = |name: &str, text: &str| profiles.check_changes(name, text.parse().unwrap());
+        // The hint that a format needs may stand in the profile that is changed.
+        assert_eq!(check("ours", "[login]\npin_format = \"^x\""), Ok(()));
+        assert_eq!(check("mine", "based_on = \"ours\"\n[session]\nlanes = 2"), Ok(()));
+        assert!(check("luna", "[session]\nlanes = 99").is_err());
+        assert!(check("ours", "[session]\nlanes = \"x\"").is_err());
+    }
+
+    #[test]
+    fn tables_based_on_each_other_end_in_an_error() {
+        let circle = [("a", "based_on = \"b\""), ("b", "based_on = \"a\"")];
+        assert!(matches!(changed(&circle), Err(ProfileError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_a_profile_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = Profile { name: "luna".into(), title: "Mine".into(), ..Profile::unknown() };
+        let path = folder.path().join("luna.toml");
+        crate::state::write_file(&path, mine.to_toml().as_bytes(), crate::state::Mode::Private, false)
+            .unwrap();
+        let mut profiles = Profiles::embedded();
+        profiles.load_dir(folder.path()).unwrap();
+        assert_eq!(profiles.named("luna"), Some(&mine));
+        assert_eq!(profiles.origin("luna"), Some(&Origin::File(path)));
+        assert_eq!(profiles.iter().count(), Profiles::embedded().iter().count());
     }
 }
