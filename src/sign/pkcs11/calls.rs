@@ -123,6 +123,7 @@ pub(super) enum Access {
 
 /// Who logs in (`CK_USER_TYPE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(clippy::enum_variant_names, reason = "the standard's names")]
 pub(super) enum User {
     /// `CKU_SO`
     SecurityOfficer,

@@ -3,6 +3,7 @@
 /// A mechanism without parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
+#[allow(clippy::enum_variant_names, reason = "the standard's names")]
 pub(in super::super) enum Mechanism {
     /// `CKM_RSA_PKCS`: PKCS#1 v1.5 padding around what is given.
     RsaPkcs = 0x01,

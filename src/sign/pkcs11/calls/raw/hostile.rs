@@ -70,8 +70,10 @@ unsafe extern "C" fn sign(
     _: *mut CK_BYTE,
     length: *mut CK_ULONG,
 ) -> CK_RV {
-    // SAFETY: the first byte of the data says by how much the length is wrong; both places are good.
-    unsafe { *length += CK_ULONG::from(*data) };
+    // SAFETY: there is a first byte; it says by how much the length is to be wrong.
+    let wrong_by = unsafe { *data };
+    // SAFETY: `length` is a place for one number.
+    unsafe { *length += CK_ULONG::from(wrong_by) };
     CKR_OK
 }
 
@@ -226,7 +228,10 @@ fn a_device_whose_clock_shows_no_time_and_whose_label_is_no_text_is_described() 
     assert_eq!(info.pin_length, (4, 0));
 }
 
-static SEEN: Mutex<Vec<(usize, u64, Option<String>, bool)>> = Mutex::new(Vec::new());
+/// Where the arguments were, their flags, the reserved string, and whether NULL was behind it.
+type Seen = (usize, u64, Option<String>, bool);
+
+static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());
 
 unsafe extern "C" fn initialize(arguments: *mut c_void) -> CK_RV {
     // SAFETY: it is a CK_C_INITIALIZE_ARGS with one more pointer behind it.
