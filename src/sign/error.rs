@@ -108,6 +108,16 @@ pub enum Error {
         /// What the loader says.
         problem: String,
     },
+    /// Others than root and the running user could put another library in its place.
+    #[error("the PKCS#11 library {library} is not loaded: {path} {reason}, so others can change it")]
+    Untrusted {
+        /// Path of the library.
+        library: String,
+        /// The library, or the folder above it, that others can change.
+        path: String,
+        /// What about it: mode or owner.
+        reason: String,
+    },
     /// Nothing matches the URI.
     #[error("no {sought} matches {uri}{}", listed("seen", candidates))]
     NotFound {
@@ -241,6 +251,11 @@ impl Error {
             Self::Uri { .. } => "Run `segl keys` and paste the URI that it prints.".into(),
             Self::Module { .. } => {
                 "Install the vendor's PKCS#11 library, or name it with module-path= in the key URI.".into()
+            }
+            Self::Untrusted { path, .. } => {
+                format!(
+                    "Let nobody but root and yourself write to {path} (chmod go-w), or say --trust-module."
+                )
             }
             Self::NotFound { sought: Sought::Device, .. } => {
                 "Plug the device in or start its service; `segl keys` shows what the library sees.".into()

@@ -13,6 +13,7 @@ mod calls;
 mod code;
 mod describe;
 mod host;
+mod installed;
 mod job;
 mod key;
 mod lane;
@@ -32,6 +33,7 @@ pub use self::calls::attribute_values;
 pub use self::{
     calls::Limit,
     host::{HostProgram, module_host},
+    installed::{Installed, NamedBy, check_trust},
     job::{
         CertificateDescription, DeviceDescription, KeyDescription, KeyPair, LibraryDescription,
         ModuleDescription, NewCertificate, NewKeyPair, PinState, SlotDescription, StoredCertificate,
