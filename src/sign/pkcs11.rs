@@ -13,6 +13,7 @@ mod calls;
 mod code;
 mod describe;
 mod host;
+mod holders;
 mod installed;
 mod job;
 mod key;
@@ -33,6 +34,7 @@ pub use self::calls::attribute_values;
 pub use self::{
     calls::Limit,
     host::{HostProgram, module_host},
+    holders::{Holder, holders, may_be_held},
     installed::{Installed, NamedBy, check_trust},
     job::{
         CertificateDescription, DeviceDescription, KeyDescription, KeyPair, LibraryDescription,

@@ -21,6 +21,8 @@ use crate::sign::Error;
 pub struct Installed {
     /// Its file, symbolic links resolved: what was checked is what is loaded.
     pub path: PathBuf,
+    /// The name to write down: as it was first named, which outlives an upgrade of the package.
+    pub name: PathBuf,
     /// Everybody who named it.
     pub named_by: Vec<NamedBy>,
     /// [`Error::Untrusted`], when others can change the file or a folder above it.
@@ -75,8 +77,9 @@ impl Installed {
             path: path.display().to_string(),
             problem: why.to_string(),
         };
+        let name = std::path::absolute(path).map_err(missing)?;
         let path = fs::canonicalize(path).map_err(missing)?;
-        Ok(Self { distrust: check_trust(&path).err(), path, named_by: vec![NamedBy::Caller] })
+        Ok(Self { distrust: check_trust(&path).err(), path, name, named_by: vec![NamedBy::Caller] })
     }
 
     /// The profile that names it, if one does.
@@ -91,8 +94,8 @@ impl Installed {
     /// Those of `named` that are there, each once, however many names lead to it.
     fn among(named: impl IntoIterator<Item = (NamedBy, PathBuf)>) -> Vec<Self> {
         let mut found: Vec<((u64, u64), Self)> = Vec::new();
-        for (who, path) in named {
-            let Ok(path) = fs::canonicalize(&path) else { continue };
+        for (who, name) in named {
+            let Ok(path) = fs::canonicalize(&name) else { continue };
             let Ok(file) = fs::metadata(&path) else { continue };
             if !file.is_file() {
                 continue;
@@ -103,7 +106,7 @@ impl Installed {
                 Some((_, known)) => known.named_by.push(who),
                 None => {
                     let distrust = check_trust(&path).err();
-                    found.push((id, Self { path, named_by: vec![who], distrust }));
+                    found.push((id, Self { path, name, named_by: vec![who], distrust }));
                 }
             }
         }
@@ -138,7 +141,7 @@ mod tests {
         fs::hard_link(&file, &twin).unwrap();
         let (one, other) = (NamedBy::Profile("one".into()), NamedBy::Registry("/x.module".into()));
         let found = Installed::among([
-            (one.clone(), link),
+            (one.clone(), link.clone()),
             (other.clone(), twin),
             (one.clone(), file.clone()),
             (one.clone(), folder.path().join("absent.so")),
@@ -146,6 +149,7 @@ mod tests {
         ]);
         let [library] = &found[..] else { panic!("{found:?}") };
         assert_eq!(library.path, file.canonicalize().unwrap());
+        assert_eq!(library.name, link);
         assert_eq!(library.named_by, [one, other]);
         assert_eq!(library.profile(), Some("one"));
     }

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Uri;
+use super::{ObjectKind, Uri};
 use crate::{jose::Algorithm, sign::Error};
 
 /// One job for the owner of a library.
@@ -264,11 +264,23 @@ pub struct KeyDescription {
 }
 
 impl KeyDescription {
-    /// Whether `uri` names this key, as far as label and id go.
+    /// Whether `uri` names this key or one of its certificates, as far as label, id and type go.
     #[must_use]
     pub fn is_named_by(&self, uri: &Uri) -> bool {
-        hex::decode(&self.id).is_ok_and(|id| uri.matches_object(&self.label, &id))
+        match uri.kind() {
+            None | Some(ObjectKind::Private | ObjectKind::Public)
+                if is_called(uri, &self.label, &self.id) =>
+            {
+                true
+            }
+            Some(ObjectKind::Certificate) => self.certificates.iter().any(|its| its.is_named_by(uri)),
+            _ => false,
+        }
     }
+}
+
+fn is_called(uri: &Uri, label: &str, id: &str) -> bool {
+    hex::decode(id).is_ok_and(|id| uri.matches_object(label, &id))
 }
 
 /// A certificate on a device.
@@ -283,4 +295,12 @@ pub struct CertificateDescription {
     pub id: String,
     /// DER, as the device has it.
     pub der: Vec<u8>,
+}
+
+impl CertificateDescription {
+    /// Whether `uri` names this certificate, as far as label, id and type go.
+    #[must_use]
+    pub fn is_named_by(&self, uri: &Uri) -> bool {
+        matches!(uri.kind(), None | Some(ObjectKind::Certificate)) && is_called(uri, &self.label, &self.id)
+    }
 }

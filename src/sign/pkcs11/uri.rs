@@ -126,6 +126,12 @@ impl Uri {
         Self { module_path: Some(path), ..self }
     }
 
+    /// The same object in the library of the profile called `name`.
+    #[must_use]
+    pub fn with_module_name(self, name: String) -> Self {
+        Self { module_name: Some(name), ..self }
+    }
+
     /// The same object, found the way that `other` says: its library and where its PIN is.
     #[must_use]
     pub fn with_query_of(self, other: &Self) -> Self {
