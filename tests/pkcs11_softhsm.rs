@@ -255,7 +255,7 @@ fn a_key_born_in_the_device_cannot_leave_it_and_shows_itself_only_after_login() 
             let shown = modules.describe(hsm.library(), Some((&uri, &good_pin())), &call()).await.unwrap();
             assert!(shown.library.unwrap().manufacturer.contains("SoftHSM"));
             let slot = shown.slots.iter().find(|slot| slot.logged_in).unwrap();
-            assert_eq!(slot.problem, None);
+            assert_eq!(slot.problems, []);
             let [key] = &slot.keys[..] else { panic!("{slot:?}") };
             assert!(key.private && key.public);
             assert_eq!((key.sensitive, key.extractable, key.signs), (Some(true), Some(false), Some(true)));

@@ -12,8 +12,8 @@
 mod calls;
 mod code;
 mod describe;
-mod host;
 mod holders;
+mod host;
 mod installed;
 mod job;
 mod key;
@@ -23,6 +23,7 @@ mod mechanism;
 mod modules;
 mod object;
 mod owner;
+mod pairing;
 pub mod profile;
 mod provision;
 mod queue;
@@ -33,12 +34,12 @@ mod uri;
 pub use self::calls::attribute_values;
 pub use self::{
     calls::Limit,
-    host::{HostProgram, module_host},
     holders::{Holder, holders, may_be_held},
+    host::{HostProgram, module_host},
     installed::{Installed, NamedBy, check_trust},
     job::{
         CertificateDescription, DeviceDescription, KeyDescription, KeyPair, LibraryDescription,
-        ModuleDescription, NewCertificate, NewKeyPair, PinState, SlotDescription, StoredCertificate,
+        ModuleDescription, NewCertificate, NewKeyPair, PinState, Problem, SlotDescription, StoredCertificate,
     },
     login::{Login, Pin, PinAnswer, PinRequest},
     modules::{Manner, Modules},

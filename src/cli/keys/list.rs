@@ -149,10 +149,10 @@ fn write_device(text: &mut String, entry: &DeviceEntry) -> std::fmt::Result {
     if let Some(warning) = entry.pin_warning() {
         line(text, "PIN", warning)?;
     }
-    if let Some(problem) = &entry.problem {
+    for problem in &entry.problems {
         line(text, "problem", &plain(problem))?;
     }
-    if entry.keys.is_empty() && entry.certificates.is_empty() && entry.problem.is_none() {
+    if entry.keys.is_empty() && entry.certificates.is_empty() && entry.problems.is_empty() {
         line(text, "keys", "none to be seen")?;
     }
     for key in &entry.keys {

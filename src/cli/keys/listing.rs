@@ -8,7 +8,7 @@ use crate::{
     jose::RsaPublicKey,
     sign::pkcs11::{
         CertificateDescription, DeviceDescription, KeyDescription, LibraryDescription, ModuleDescription,
-        PinState, SlotDescription, Uri,
+        PinState, Problem, SlotDescription, Uri,
     },
 };
 
@@ -39,7 +39,7 @@ pub(super) struct DeviceEntry {
     /// Certificates of no key that is to be seen.
     pub(super) certificates: Vec<CertificateEntry>,
     /// Why the listing is not whole.
-    pub(super) problem: Option<String>,
+    pub(super) problems: Vec<String>,
 }
 
 /// A key pair.
@@ -127,16 +127,8 @@ impl DeviceEntry {
             .chain(slot.keys.iter().flat_map(|key| &key.certificates))
             .filter_map(|certificate| Certificate::from_der(&certificate.der).ok())
             .collect();
-        let mut keys = Vec::new();
-        for mut key in slot.keys {
-            // Some devices give a certificate another id than its key's: the public key decides.
-            let (its, rest) = others.into_iter().partition(|certificate| certifies(certificate, &key));
-            key.certificates.extend::<Vec<_>>(its);
-            others = rest;
-            if key.is_named_by(wanted) {
-                keys.push(KeyEntry::new(key, slot.logged_in, &all, wanted, now));
-            }
-        }
+        let keys = slot.keys.into_iter().filter(|key| key.is_named_by(wanted));
+        let keys = keys.map(|key| KeyEntry::new(key, slot.logged_in, &all, wanted, now)).collect();
         let whole_device = wanted.object().is_none() && wanted.id().is_none();
         others.retain(|_| whole_device);
         Self {
@@ -147,7 +139,7 @@ impl DeviceEntry {
             logged_in: slot.logged_in,
             keys,
             certificates: others.into_iter().map(|it| CertificateEntry::new(it, wanted)).collect(),
-            problem: slot.problem.map(|problem| problem.to_string()),
+            problems: slot.problems.iter().map(Problem::to_string).collect(),
         }
     }
 
@@ -159,7 +151,7 @@ impl DeviceEntry {
 
     /// Whether there is anything to tell of it.
     pub(super) fn is_blank(&self) -> bool {
-        self.problem.is_none() && self.device.as_ref().is_some_and(|device| !device.initialized)
+        self.problems.is_empty() && self.device.as_ref().is_some_and(|device| !device.initialized)
     }
 
     /// What the device says about its PIN, when that is worth a word.
@@ -227,10 +219,4 @@ impl Content {
 /// `uri` with the way to its library, which a line that is pasted needs just as this command did.
 fn looked_up(uri: Uri, wanted: &Uri) -> Uri {
     uri.with_query_of(wanted)
-}
-
-fn certifies(certificate: &CertificateDescription, key: &KeyDescription) -> bool {
-    let certified = Certificate::from_der(&certificate.der).ok().and_then(|it| it.public_key().ok());
-    let own = key.spki.as_deref().and_then(|spki| RsaPublicKey::from_spki(spki).ok());
-    certified.is_some() && certified == own
 }

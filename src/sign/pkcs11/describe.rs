@@ -8,14 +8,17 @@ use super::{
     code::answered,
     job::{
         CertificateDescription, DeviceDescription, KeyDescription, LibraryDescription, ModuleDescription,
-        PinState, SlotDescription,
+        PinState, Problem, SlotDescription,
     },
-    key::public_key_of,
     login::DeviceId,
     object::{self, Values},
+    pairing,
     session::{Initialized, is_logged_in},
 };
 use crate::{jose::RsaPublicKey, sign::Error};
+
+/// More problems than this are not told of one device.
+const MOST_PROBLEMS: usize = 20;
 
 /// More certificates than this are not read from one device.
 const MOST_CERTIFICATES: usize = 4096;
@@ -76,10 +79,10 @@ fn describe_slot(initialized: &Initialized, slot: Slot) -> SlotDescription {
         logged_in: false,
         keys: Vec::new(),
         certificates: Vec::new(),
-        problem: None,
+        problems: Vec::new(),
     };
-    if let Err(problem) = fill(&mut description, initialized, slot) {
-        description.problem = Some(problem);
+    if let Err(error) = fill(&mut description, initialized, slot) {
+        description.problems.push(Problem { object: None, error });
     }
     description
 }
@@ -128,60 +131,55 @@ fn describe_device(info: DeviceInfo, id: DeviceId) -> DeviceDescription {
     }
 }
 
-/// Lists the objects of a device; what cannot be read is passed over, and the first such trouble is kept.
+/// Lists the objects of a device; what cannot be read is passed over and noted.
 fn list(description: &mut SlotDescription, session: &dyn Session, device: &Uri) -> Result<(), Error> {
-    let mut trouble = None;
-    let mut note = |error: Error| {
-        trouble.get_or_insert(error);
-    };
-    let mut keys: Vec<KeyDescription> = Vec::new();
-    for private in object::all(session, ObjectClass::PrivateKey)? {
-        describe_private(session, device, private).map_or_else(&mut note, |key| keys.push(key));
-    }
-    for public in object::all(session, ObjectClass::PublicKey)? {
-        match describe_public(session, device, public) {
-            Err(error) => note(error),
-            Ok(key) => match keys.iter_mut().find(|pair| pair.private && is_pair(pair, &key)) {
-                Some(pair) => pair.public = true,
-                None => keys.push(key),
-            },
-        }
-    }
-    let certificates = object::all(session, ObjectClass::Certificate)?;
-    for certificate in certificates.into_iter().take(MOST_CERTIFICATES) {
-        match describe_certificate(session, device, certificate) {
-            Err(error) => note(error),
-            Ok(certificate) => {
-                let key = keys.iter_mut().find(|key| !key.id.is_empty() && key.id == certificate.id);
-                key.map_or(&mut description.certificates, |key| &mut key.certificates).push(certificate);
-            }
-        }
-    }
-    description.keys = keys;
-    trouble.map_or(Ok(()), Err)
+    let SlotDescription { keys, certificates, problems, .. } = description;
+    let mut halves = Vec::new();
+    each(session, ObjectClass::PrivateKey, "private key", problems, |key| {
+        halves.push(describe_private(session, device, key)?);
+        Ok(())
+    })?;
+    each(session, ObjectClass::PublicKey, "public key", problems, |key| {
+        halves.push(describe_public(session, device, key)?);
+        Ok(())
+    })?;
+    let mut found = Vec::new();
+    each(session, ObjectClass::Certificate, "certificate", problems, |certificate| {
+        found.push(describe_certificate(session, device, certificate)?);
+        Ok(())
+    })?;
+    (*keys, *certificates) = pairing::pair(halves, found);
+    Ok(())
 }
 
-fn is_pair(private: &KeyDescription, public: &KeyDescription) -> bool {
-    match (&private.spki, &public.spki) {
-        (Some(one), Some(other)) => one == other,
-        _ => private.id == public.id && private.key_type == public.key_type,
+/// Does `read` with each object of a class.
+fn each(
+    session: &dyn Session,
+    class: ObjectClass,
+    name: &str,
+    problems: &mut Vec<Problem>,
+    mut read: impl FnMut(Object) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for (number, object) in (1..).zip(object::all(session, class)?) {
+        if let Err(error) = read(object)
+            && problems.len() < MOST_PROBLEMS
+        {
+            problems.push(Problem { object: Some(format!("{name} {number}")), error });
+        }
     }
+    Ok(())
 }
 
 fn describe_private(session: &dyn Session, device: &Uri, key: Object) -> Result<KeyDescription, Error> {
     let values = object::read(session, key, PRIVATE)?;
     let description = describe_key(&values, device);
-    let public_key = match values.rsa_public_key() {
-        None if description.key_type == "RSA" => public_key_of(session, key)?,
-        own => own,
-    };
     Ok(KeyDescription {
         private: true,
         signs: values.flag(AttributeType::Sign),
         sensitive: values.flag(AttributeType::Sensitive),
         extractable: values.flag(AttributeType::Extractable),
         always_authenticate: values.flag(AttributeType::AlwaysAuthenticate),
-        ..with_public_key(description, public_key)
+        ..with_public_key(description, values.rsa_public_key())
     })
 }
 

@@ -162,7 +162,7 @@ pub struct LibraryDescription {
     pub cryptoki: String,
 }
 
-/// One slot with a token in it. Trouble with one slot or object is carried here and hides none of the others.
+/// One slot with a token in it. Trouble with it or an object is carried here and hides none of the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SlotDescription {
@@ -177,7 +177,26 @@ pub struct SlotDescription {
     /// Certificates of no key that is to be seen: issuers, mostly.
     pub certificates: Vec<CertificateDescription>,
     /// Why the listing is not whole.
-    pub problem: Option<Error>,
+    pub problems: Vec<Problem>,
+}
+
+/// What could not be read. What stands beside it was read all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Problem {
+    /// What it is, as far as is known: `certificate 3`; the whole device without.
+    pub object: Option<String>,
+    /// What the device said.
+    pub error: Error,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.object {
+            Some(object) => write!(f, "{object}: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
 }
 
 /// A PKCS#11 token: a card, a partition, a USB key.
@@ -245,7 +264,7 @@ pub struct KeyDescription {
     pub key_type: String,
     /// Length of the modulus in bits, for RSA keys.
     pub bits: Option<usize>,
-    /// DER SubjectPublicKeyInfo, for RSA keys whose public half can be read.
+    /// DER SubjectPublicKeyInfo, for RSA keys whose public half can be read or is in a certificate.
     pub spki: Option<Vec<u8>>,
     /// Whether the private half is to be seen.
     pub private: bool,
@@ -259,7 +278,7 @@ pub struct KeyDescription {
     pub extractable: Option<bool>,
     /// `CKA_ALWAYS_AUTHENTICATE` of the private half: the device asks for a PIN at each signature.
     pub always_authenticate: Option<bool>,
-    /// Certificates with the same `CKA_ID`.
+    /// Certificates of its public key; where it shows none, those with its `CKA_ID`.
     pub certificates: Vec<CertificateDescription>,
 }
 
