@@ -101,6 +101,8 @@ impl Desk {
             .args(arguments)
             .current_dir(self.0.path())
             .env_remove("SEGL_CONFIG")
+            // Other libraries of the machine keep things at home.
+            .env("HOME", self.0.path())
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .env("PKCS11SPY", LIBRARY)
             .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
@@ -173,14 +175,19 @@ fn public_key(csr: &[u8]) -> Vec<u8> {
     request.certification_request_info.subject_pki.raw.to_vec()
 }
 
-/// The keys of the only device that is set up.
-fn listed(listing: &Value) -> &Vec<Value> {
-    let devices = listing["devices"].as_array().unwrap();
-    let [device] = devices.iter().filter(|it| it["device"]["initialized"] == true).collect::<Vec<_>>()[..]
-    else {
+/// The device called `ci`; other libraries of the machine may show others.
+fn ci(listing: &Value) -> &Value {
+    let devices =
+        listing["modules"].as_array().unwrap().iter().flat_map(|it| it["devices"].as_array().unwrap());
+    let [device] = devices.filter(|it| it["label"] == "ci").collect::<Vec<_>>()[..] else {
         panic!("{listing}");
     };
-    device["keys"].as_array().unwrap()
+    device
+}
+
+/// The keys of the device called `ci`.
+fn listed(listing: &Value) -> &Vec<Value> {
+    ci(listing)["keys"].as_array().unwrap()
 }
 
 #[test]
@@ -196,10 +203,14 @@ fn a_key_is_born_certified_and_registered_without_leaving_its_device() {
     assert!(shown.out.contains(&format!("\n  {uri}\n")), "{shown:?}");
     assert!(shown.out.contains("its private half is hidden until login"), "{shown:?}");
     assert!(shown.err.contains("may be hidden on ci until login: add --login"), "{shown:?}");
+    assert!(shown.out.contains("unattended    unknown until login\n"), "{shown:?}");
+    assert!(shown.out.contains("extractable   unknown until login\n"), "{shown:?}");
 
     let shown = desk.done(&["list", "--login"]);
     assert!(shown.out.contains("key           RSA-3072\n"), "{shown:?}");
     assert!(shown.out.contains("Maskinporten  with kid: it has no certificate\n"), "{shown:?}");
+    assert!(shown.out.contains("unattended    yes: with a PIN from a file, "), "{shown:?}");
+    assert!(shown.out.contains("extractable   no\n"), "{shown:?}");
     assert!(!shown.err.contains("hidden"), "{shown:?}");
 
     let der = desk.csr(uri);
@@ -247,12 +258,24 @@ fn json_has_schema_1_and_says_what_is_inside_each_certificate() {
     let issued = desk.certify(&uri, Profile::Seid2, "chain.pem");
     desk.done(&["import", &uri, "chain.pem"]);
     let listing = desk.json(&["--login"]);
+    let schema: Value = serde_json::from_str(include_str!("../docs/keys.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for listing in [&listing, &desk.json(&["--module", LIBRARY])] {
+        let faults: Vec<_> = validator.iter_errors(listing).map(|fault| fault.to_string()).collect();
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+    assert!(!validator.is_valid(&serde_json::json!({ "schema": 2, "modules": [] })));
     assert_eq!(listing["schema"], 1);
-    assert!(listing["module"].as_str().unwrap().ends_with("libsofthsm2.so"));
+    let modules = listing["modules"].as_array().unwrap();
+    let module = modules.iter().find(|it| it["profile"] == "softhsm2").unwrap();
+    assert!(module["path"].as_str().unwrap().ends_with("libsofthsm2.so"), "{module}");
+    assert!(module["named_by"].as_array().unwrap().contains(&"profile softhsm2".into()), "{module}");
+    assert_eq!((&ci(&listing)["pin"], &ci(&listing)["logged_in"]), (&"good".into(), &true.into()));
     let [key] = listed(&listing).as_slice() else { panic!("{listing}") };
     assert_eq!((&key["uri"], &key["type"], &key["bits"]), (&uri.into(), &"RSA".into(), &2048.into()));
     assert_eq!((&key["private"], &key["extractable"]), (&true.into(), &false.into()));
     assert_eq!(key["maskinporten"], serde_json::json!({ "answer": "yes", "why": null }));
+    assert_eq!(key["unattended"]["answer"], "yes");
     let content = &key["certificates"][0]["content"];
     let leaf = Certificate::from_der(&issued.leaf).unwrap();
     assert_eq!(content["organisation_number"], ORGNO);
@@ -298,6 +321,11 @@ fn a_key_that_maskinporten_does_not_take_says_why() {
     ]);
     let shown = desk.done(&["--login"]);
     assert!(shown.out.contains("Maskinporten  no: it is an EC key; Maskinporten takes RSA\n"), "{shown:?}");
+    assert_eq!(
+        desk.done(&["--login", "--output", "uri"]).out,
+        "",
+        "a key that will not do is no line to paste"
+    );
     let refused = desk.keys(&["jwk", "pkcs11:token=ci;object=ec", "--pin", "file:pin"]);
     refused.assert_needs_person("its type is EC", "Use an RSA key");
 }
@@ -484,7 +512,8 @@ fn the_line_to_paste_leads_to_the_library_that_was_asked() {
     assert!(!uri.contains("module"), "{uri}");
     let shown = desk.keys(&["--module", LIBRARY]);
     assert!(shown.out.contains(&format!("  {uri}?module-path={LIBRARY}\n")), "{shown:?}");
-    assert!(desk.keys(&["--profile", "softhsm2"]).out.contains(&format!("  {uri}?module-path=/usr/lib")));
+    let shown = desk.keys(&["--profile", "softhsm2"]);
+    assert!(shown.out.contains(&format!("  {uri}?module-name=softhsm2\n")), "{shown:?}");
     let other = desk.keys(&["--module", "/nowhere/libp11.so"]);
     other.assert_needs_person("/nowhere/libp11.so", "Install the vendor's PKCS#11 library");
 }
@@ -496,7 +525,7 @@ fn with_several_devices_a_login_needs_the_name_of_one() {
     let refused = desk.keys(&["--login", "--pin", "file:pin"]);
     refused.assert_needs_person("more than one device matches", "serial=");
     let shown = desk.done(&["list", "pkcs11:token=other", "--login"]);
-    assert!(shown.out.starts_with("other (") && !shown.out.contains("\nci ("), "{shown:?}");
+    assert!(shown.out.contains("other (") && !shown.out.contains("ci ("), "{shown:?}");
     assert!(shown.out.contains("keys          none to be seen\n"), "{shown:?}");
     let all = desk.keys(&[]);
     assert!(all.out.contains("ci (") && all.out.contains("other ("), "{all:?}");
@@ -512,7 +541,73 @@ fn a_device_that_is_not_there_can_be_tried_again_later() {
 
 #[test]
 fn where_no_device_is_set_up_the_list_is_empty_and_says_so() {
-    let shown = Desk::empty().keys(&[]);
+    let shown = Desk::empty().keys(&["--module", LIBRARY]);
     assert_eq!((shown.code, shown.out.as_str()), (0, ""), "{shown:?}");
     assert!(shown.err.contains("No device that is set up shows itself through"), "{shown:?}");
+}
+
+#[test]
+fn one_line_for_each_usable_key_and_nothing_else_is_what_a_script_gets() {
+    let desk = Desk::new();
+    let (one, other) = (desk.generate("one"), desk.generate("other"));
+    let shown = desk.keys(&["--output", "uri"]);
+    let mut lines: Vec<_> = shown.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [one.as_str(), &other], "{shown:?}");
+}
+
+#[test]
+fn a_name_that_fits_nothing_is_answered_with_what_is_near_it() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant-2026");
+    for wrong in
+        ["pkcs11:token=ci;object=grnat-2026", "pkcs11:object=grant", "pkcs11:token=CI;object=grant-2026"]
+    {
+        let near = desk.keys(&["list", wrong]);
+        near.assert_needs_person(&format!("is named {wrong}; near it: {uri}"), "`segl keys`");
+    }
+    let far = desk.keys(&["list", "pkcs11:object=seal"]);
+    far.assert_needs_person("nothing that is to be seen is named pkcs11:object=seal", "add --login");
+    assert!(!far.err.contains("near it"), "{far:?}");
+    desk.keys(&["list", "pkcs11:token=cj"]).assert_needs_person("near it: pkcs11:token=ci;serial=", "paste");
+}
+
+#[test]
+fn a_library_that_others_can_change_is_not_loaded_unless_the_person_says_so() {
+    let desk = Desk::new();
+    let copy = desk.path("library.so");
+    fs::copy(LIBRARY, &copy).unwrap();
+    fs::set_permissions(&copy, Permissions::from_mode(0o666)).unwrap();
+    let path = copy.to_str().unwrap();
+    let refused = desk.keys(&["--module", path]);
+    refused.assert_needs_person(&format!("{path} has mode 0666, so others can change it"), "--trust-module");
+    let trusted = desk.keys(&["--module", path, "--trust-module"]);
+    assert!(trusted.code == 0 && trusted.out.contains("ci ("), "{trusted:?}");
+}
+
+#[test]
+fn a_look_alike_under_the_id_of_a_key_is_not_taken_for_its_certificate() {
+    let desk = Desk::new();
+    let uri = desk.done(&["generate", "pkcs11:token=ci;object=grant", "--bits", "2048", "--id", "0a0b"]).out;
+    desk.certify(uri.trim(), Profile::Seid2, "own.pem");
+    desk.done(&["import", uri.trim(), "own.pem"]);
+    let stranger =
+        rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let look_alike = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&stranger).unwrap();
+    desk.write("stranger.der", look_alike.der());
+    let file = desk.path("stranger.der");
+    let written = Command::new("pkcs11-tool")
+        .args(["--module", LIBRARY, "--token-label", "ci", "--login", "--pin", PIN, "--id", "0a0b"])
+        .args(["--label", "attestation", "--type", "cert", "--write-object", file.to_str().unwrap()])
+        .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+        .output()
+        .unwrap();
+    assert!(written.status.success(), "{written:?}");
+    let listing = desk.json(&["--login"]);
+    let [key] = listed(&listing).as_slice() else { panic!("{listing}") };
+    assert_eq!(key["certificates"].as_array().unwrap().len(), 1, "{key}");
+    assert_eq!(key["maskinporten"]["answer"], "yes");
+    let lone = ci(&listing)["certificates"].as_array().unwrap();
+    let lone = lone.iter().find(|it| it["label"] == "attestation").unwrap();
+    assert_eq!(lone["maskinporten"]["why"], "it certifies another key than the one with its id");
 }

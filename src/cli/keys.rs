@@ -6,7 +6,12 @@ mod import;
 mod jwk;
 mod list;
 mod listing;
+mod near;
+#[cfg(test)]
+mod sample;
+mod survey;
 mod target;
+mod unattended;
 mod verdict;
 
 use std::{
@@ -22,7 +27,7 @@ use crate::{
     call::Call,
     sign::{
         self, PinProblem,
-        pkcs11::{Modules, Uri},
+        pkcs11::{Manner, Modules, Uri},
     },
 };
 
@@ -53,9 +58,13 @@ enum Action {
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+    // Libraries that nobody has chosen are looked at from a distance.
+    let mut manner = Manner::default();
+    manner.profiles = context.profiles()?;
+    manner.look_around = command.action.as_ref().is_none_or(|action| matches!(action, Action::List(_)));
     let work = Work {
         context,
-        modules: Modules::with_profiles(context.clock.clone(), context.profiles()?),
+        modules: Modules::build(context.clock.clone(), manner),
         call: Call::within(context.clock(), PATIENCE),
     };
     let outcome = match command.action {

@@ -8,7 +8,12 @@ use std::{
 
 use clap::Args;
 
-use super::{Work, list::content_sentence, listing::Content, refused, say, target::Target};
+use super::{
+    Work,
+    listing::{Content, content_sentence},
+    refused, say,
+    target::Target,
+};
 use crate::{
     certificate::{Certificate, pem},
     cli::failure::Failure,

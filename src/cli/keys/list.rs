@@ -1,13 +1,15 @@
-//! `segl keys [list]`: every device, key and certificate that one PKCS#11 library shows.
+//! `segl keys [list]`: every device, key and certificate that the PKCS#11 libraries of this machine show.
 
-use std::{fmt::Write as _, io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
 use super::{
     Work,
-    listing::{CertificateEntry, Content, DeviceEntry, KeyEntry, Listing},
+    listing::{Device, Listing, plain, text},
+    near::near,
     refused, say,
+    survey::{Looked, look},
     target::{PinOption, named, uri_of, usual_pin},
 };
 use crate::{
@@ -15,7 +17,10 @@ use crate::{
     config::{Key, Signer},
     pipeline,
     secret::Sources,
-    sign::pkcs11::{DeviceDescription, ModuleDescription, Uri},
+    sign::{
+        self, Sought,
+        pkcs11::{DeviceDescription, Installed, Uri},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -25,12 +30,8 @@ pub(super) struct Command {
     /// Only what this PKCS#11 URI names, or the device of this [signers.NAME] table
     #[arg(value_name = "URI|NAME")]
     key: Option<String>,
-    /// PKCS#11 library to ask [default: that of the URI, the profile, or the one known kind installed here]
-    #[arg(long, value_name = "PATH", conflicts_with = "profile")]
-    module: Option<PathBuf>,
-    /// Kind of device, which says where its library lies
-    #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Log in to the device, which shows the private keys that it hides otherwise
     #[arg(long)]
     login: bool,
@@ -41,12 +42,32 @@ pub(super) struct Command {
     output: Output,
 }
 
+/// Which libraries are looked at, and how.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Place {
+    /// PKCS#11 library to ask [default: all that profiles and p11-kit know on this machine]
+    #[arg(long, value_name = "PATH", conflicts_with = "profile")]
+    module: Option<PathBuf>,
+    /// Kind of device, which says where its library lies
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Load libraries that others than root and you can change
+    #[arg(long)]
+    trust_module: bool,
+    /// Seconds until giving up on a library
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout: u64,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
     /// Lines for people; the last of each key is the one to paste
     Table,
-    /// JSON
+    /// JSON; docs/keys.schema.json says what stands where
     Json,
+    /// The line to paste of each key that Maskinporten takes, and nothing else
+    Uri,
 }
 
 pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) -> Result<(), Failure> {
@@ -54,53 +75,122 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
         Some(key) => Some(named(key, work)?),
         None => None,
     };
-    let wanted = match &signer {
-        Some(signer) => uri_of(signer, "it is in none of the devices that are listed here")?.clone(),
-        None => Uri::default(),
-    };
-    let wanted = match (&command.module, &command.profile) {
-        (Some(path), _) => wanted.with_module_path(std::path::absolute(path)?),
-        // Without the library in the line to paste, another profile's might be taken there.
-        (None, Some(name)) => {
-            let library = work.modules.profiles().library_for(&wanted, Some(name))?;
-            wanted.with_module_path(library)
-        }
-        (None, None) => wanted,
-    };
-    let profile = signer.as_ref().and_then(|signer| signer.profile.as_deref());
-    let library = work.modules.profiles().library_for(&wanted, profile)?;
-    let mut shown = work.modules.describe(&library, None, &work.call).await?;
+    let (wanted, mut looked) = command.place.look(signer.as_ref(), work).await?;
     let given = command.pin.sources()?;
     if command.login || given.is_some() {
-        let device = the_one_device(&shown, &wanted);
-        let configured = signer.as_ref().and_then(|signer| signer.pin.clone());
-        let pin = given.or(configured).or_else(|| pin_on(device, work)).or_else(|| usual_pin(&wanted));
-        let uri = device.map_or_else(|| wanted.device(), |device| device.uri.clone());
-        let device = pipeline::device(&work.modules, uri.with_module_path(library), None, pin);
-        shown = device.describe(&work.call).await.map_err(refused)?;
+        log_in(&mut looked, &wanted, signer.as_ref(), given, work).await?;
     }
-    let listing = Listing::new(shown, &wanted, work.context.clock().wall());
+    let seen = Seen::of(&looked);
+    let listing = Listing::new(looked, &wanted, work.context.clock().wall());
+    seen.must_match(&listing, &wanted)?;
     match command.output {
         Output::Json => {
             let json = serde_json::to_string_pretty(&listing).map_err(std::io::Error::from)?;
             writeln!(out, "{json}")?;
         }
-        Output::Table => out.write_all(table(&listing).as_bytes())?,
+        Output::Table => out.write_all(text(&listing).as_bytes())?,
+        Output::Uri => {
+            for uri in listing.usable() {
+                writeln!(out, "{uri}")?;
+            }
+        }
     }
     explain(&listing);
     Ok(())
 }
 
-/// The initialized device that `uri` names, when there is exactly one.
-fn the_one_device<'a>(shown: &'a ModuleDescription, uri: &Uri) -> Option<&'a DeviceDescription> {
-    let devices = shown.slots.iter().filter_map(|slot| slot.device.as_ref());
-    let mut named = devices.filter(|device| device.initialized && device.is_named_by(uri));
-    named.next().filter(|_| named.next().is_none())
+impl Place {
+    /// What is wanted, and what the libraries show where it can be.
+    pub(super) async fn look(
+        &self,
+        signer: Option<&Signer>,
+        work: &Work<'_>,
+    ) -> Result<(Uri, Vec<Looked>), Failure> {
+        let wanted = match signer {
+            Some(signer) => uri_of(signer, "it is in none of the devices that are listed here")?.clone(),
+            None => Uri::default(),
+        };
+        let wanted = match (&self.module, &self.profile) {
+            (Some(path), _) => wanted.with_module_path(std::path::absolute(path)?),
+            (None, Some(name)) => wanted.with_module_name(name.clone()),
+            (None, None) => wanted,
+        };
+        let profile = signer.and_then(|signer| signer.profile.as_deref());
+        let patience = Duration::from_secs(self.timeout);
+        let profiles = work.modules.profiles();
+        if wanted.module_path().is_some() || wanted.module_name().is_some() || profile.is_some() {
+            let only = Installed::at(&profiles.library_for(&wanted, self.profile.as_deref().or(profile))?)?;
+            let looked = look(vec![only], self.trust_module, patience, work).await;
+            // The only one that was asked for: what is wrong with it is the answer.
+            return match looked.iter().find_map(|looked| looked.shown.as_ref().err()) {
+                Some(error) => Err(error.clone().into()),
+                None => Ok((wanted, looked)),
+            };
+        }
+        let all = Installed::all(profiles);
+        if all.is_empty() {
+            return Err(sign::Error::Module {
+                path: "of the device".into(),
+                problem: "neither a profile nor p11-kit knows one that is installed".into(),
+            }
+            .into());
+        }
+        Ok((wanted, look(all, self.trust_module, patience, work).await))
+    }
+}
+
+/// Shows the one device that `wanted` names as it looks logged in.
+pub(super) async fn log_in(
+    looked: &mut [Looked],
+    wanted: &Uri,
+    signer: Option<&Signer>,
+    given: Option<Sources>,
+    work: &Work<'_>,
+) -> Result<(), Failure> {
+    let mut named: Vec<(usize, DeviceDescription)> = Vec::new();
+    for (index, looked) in looked.iter().enumerate() {
+        let slots = looked.shown.iter().flat_map(|shown| &shown.slots);
+        let devices = slots.filter_map(|slot| slot.device.as_ref());
+        for device in devices.filter(|device| device.initialized && device.is_named_by(wanted)) {
+            // One device, seen through two libraries, is logged in to through the first.
+            let is_same = |(_, other): &(usize, DeviceDescription)| other.uri == device.uri;
+            if !named.iter().any(|known| known.0 != index && is_same(known)) {
+                named.push((index, device.clone()));
+            }
+        }
+    }
+    let (index, device) = match named.as_slice() {
+        [only] => only,
+        [] => {
+            let seen = looked.iter().flat_map(|looked| &looked.shown).flat_map(|shown| &shown.slots);
+            let seen = seen.filter_map(|slot| slot.device.as_ref().filter(|device| device.initialized));
+            return Err(sign::Error::NotFound {
+                sought: Sought::Device,
+                uri: wanted.device().to_string(),
+                candidates: seen.map(|device| device.uri.to_string()).collect(),
+            }
+            .into());
+        }
+        several => {
+            return Err(sign::Error::Ambiguous {
+                sought: Sought::Device,
+                uri: wanted.device().to_string(),
+                candidates: several.iter().map(|(_, device)| device.uri.to_string()).collect(),
+            }
+            .into());
+        }
+    };
+    let Some(looked) = looked.get_mut(*index) else { return Ok(()) };
+    let configured = signer.and_then(|signer| signer.pin.clone());
+    let pin = given.or(configured).or_else(|| pin_on(device, work)).or_else(|| usual_pin(wanted));
+    let uri = device.uri.clone().with_module_path(looked.library.path.clone());
+    let device = pipeline::device(&work.modules, uri, None, pin);
+    looked.shown = Ok(device.describe(&work.call).await.map_err(refused)?);
+    Ok(())
 }
 
 /// Where the configuration says that the PIN of `device` is, on any signer there.
-fn pin_on(device: Option<&DeviceDescription>, work: &Work<'_>) -> Option<Sources> {
-    let device = device?;
+fn pin_on(device: &DeviceDescription, work: &Work<'_>) -> Option<Sources> {
     let config = work.context.configuration_if_any().unwrap_or_else(|_| {
         tracing::warn!("the configuration is wrong and is passed over; `segl config check` says why");
         None
@@ -114,102 +204,59 @@ fn pin_on(device: Option<&DeviceDescription>, work: &Work<'_>) -> Option<Sources
     signers.filter(on_device).find_map(|signer| signer.pin)
 }
 
+/// The names of all that was seen, for whoever names something that is not there.
+struct Seen {
+    devices: Vec<Uri>,
+    objects: Vec<Uri>,
+}
+
+impl Seen {
+    fn of(looked: &[Looked]) -> Self {
+        let mut seen = Self { devices: Vec::new(), objects: Vec::new() };
+        for slot in looked.iter().flat_map(|looked| &looked.shown).flat_map(|shown| &shown.slots) {
+            seen.devices
+                .extend(slot.device.iter().filter(|device| device.initialized).map(|it| it.uri.clone()));
+            seen.objects.extend(slot.keys.iter().map(|key| key.uri.clone()));
+            let of_keys = slot.keys.iter().flat_map(|key| &key.certificates);
+            seen.objects.extend(of_keys.chain(&slot.certificates).map(|certificate| certificate.uri.clone()));
+        }
+        seen
+    }
+
+    fn must_match(&self, listing: &Listing, wanted: &Uri) -> Result<(), Failure> {
+        let names_object = wanted.object().is_some() || wanted.id().is_some() || wanted.kind().is_some();
+        let names_device = wanted.device() != Uri::default();
+        let (found, candidates) = match names_object {
+            true => (listing.uris().next().is_some(), &self.objects),
+            false => {
+                let mut devices = listing.devices();
+                (!names_device || devices.any(|device| device.initialized == Some(true)), &self.devices)
+            }
+        };
+        if found {
+            return Ok(());
+        }
+        let near: Vec<String> = near(wanted, candidates).into_iter().map(Uri::to_string).collect();
+        let near = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
+        let remedy = match names_object && listing.devices().any(Device::may_hide_keys) {
+            true => "Private keys may be hidden until login: add --login; `segl keys` shows what there is.",
+            false => "Run `segl keys` and paste one of its lines.",
+        };
+        Err(Failure::needs_person(format!("nothing that is to be seen is named {wanted}{near}"), remedy))
+    }
+}
+
 /// What a person should know about what is not shown.
 fn explain(listing: &Listing) {
-    let library = listing.module.display();
-    if listing.devices.iter().all(DeviceEntry::is_blank) {
-        say(format!("No device that is set up shows itself through {library}."));
+    let problems = listing.modules.iter().any(|module| module.problem.is_some());
+    if listing.devices().all(Device::is_blank) && !problems {
+        let libraries = listing.modules.iter().map(|module| module.path.display().to_string());
+        let libraries = libraries.collect::<Vec<_>>().join(", ");
+        say(format!("No device that is set up shows itself through {libraries}."));
         say("Plug it in, start its service, or initialize it with the vendor's tool.");
     }
-    for device in listing.devices.iter().filter(|device| device.may_hide_keys()) {
-        let name = device.device.as_ref().map_or("a device", |device| &device.label);
+    for device in listing.devices().filter(|device| device.may_hide_keys()) {
+        let name = device.label.as_deref().unwrap_or("a device");
         say(format!("Private keys may be hidden on {} until login: add --login.", plain(name)));
-    }
-}
-
-fn table(listing: &Listing) -> String {
-    let mut text = String::new();
-    for device in listing.devices.iter().filter(|device| !device.is_blank()) {
-        let separator = if text.is_empty() { "" } else { "\n" };
-        text.push_str(separator);
-        // Writing to a String cannot fail.
-        let _ = write_device(&mut text, device);
-    }
-    text
-}
-
-fn write_device(text: &mut String, entry: &DeviceEntry) -> std::fmt::Result {
-    match &entry.device {
-        Some(device) => {
-            let kind = [&device.model, &device.manufacturer].map(|part| plain(part)).join(", ");
-            writeln!(text, "{} ({}): {kind}", plain(&device.label), plain(&device.serial))?;
-        }
-        None => writeln!(text, "slot {}", plain(&entry.slot))?,
-    }
-    if let Some(warning) = entry.pin_warning() {
-        line(text, "PIN", warning)?;
-    }
-    for problem in &entry.problems {
-        line(text, "problem", &plain(problem))?;
-    }
-    if entry.keys.is_empty() && entry.certificates.is_empty() && entry.problems.is_empty() {
-        line(text, "keys", "none to be seen")?;
-    }
-    for key in &entry.keys {
-        text.push('\n');
-        write_key(text, key)?;
-    }
-    for certificate in &entry.certificates {
-        text.push('\n');
-        line(text, "certificate", &certificate_sentence(certificate))?;
-        line(text, "label", &plain(&certificate.label))?;
-        writeln!(text, "  {}", certificate.uri)?;
-    }
-    Ok(())
-}
-
-fn write_key(text: &mut String, key: &KeyEntry) -> std::fmt::Result {
-    let size = key.bits.map_or_else(String::new, |bits| format!("-{bits}"));
-    line(text, "key", &format!("{}{size}", plain(&key.kind)))?;
-    line(text, "label", &plain(&key.label))?;
-    line(text, "id", &key.id)?;
-    for certificate in &key.certificates {
-        line(text, "certificate", &certificate_sentence(certificate))?;
-    }
-    line(text, "Maskinporten", &plain(&key.maskinporten.to_string()))?;
-    writeln!(text, "  {}", key.uri)
-}
-
-fn certificate_sentence(certificate: &CertificateEntry) -> String {
-    match &certificate.content {
-        None => format!("{}: it cannot be read", plain(&certificate.label)),
-        Some(content) => content_sentence(content),
-    }
-}
-
-/// Organisation, number, purpose, end.
-pub(super) fn content_sentence(content: &Content) -> String {
-    let who = plain(content.organisation.as_deref().unwrap_or("nobody"));
-    let number = content.organisation_number.as_ref().map_or_else(String::new, |it| format!(" ({it})"));
-    format!("{who}{number}, {}, until {}", content.purpose, content.not_after)
-}
-
-fn line(text: &mut String, name: &str, value: &str) -> std::fmt::Result {
-    writeln!(text, "  {name:<12}  {value}")
-}
-
-/// What a device says, without what a terminal would act on.
-fn plain(text: &str) -> String {
-    text.chars().map(|sign| if sign.is_control() { '\u{fffd}' } else { sign }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_cannot_steer_the_terminal_with_its_label() {
-        assert_eq!(plain("ci\u{1b}[2J\nyes"), "ci\u{fffd}[2J\u{fffd}yes");
-        assert_eq!(plain("Min nøkkel"), "Min nøkkel");
     }
 }

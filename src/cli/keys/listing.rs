@@ -1,51 +1,112 @@
+//! What `segl keys --output json` prints, and what everything else that is printed is made of.
+
+mod text;
+
+pub(super) use self::text::{content_sentence, plain, text};
+
 use std::{path::PathBuf, time::SystemTime};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::verdict::{Verdict, day};
+use super::{
+    survey::Looked,
+    unattended::Unattended,
+    verdict::{self, Verdict, day},
+};
 use crate::{
     certificate::Certificate,
     jose::RsaPublicKey,
     sign::pkcs11::{
-        CertificateDescription, DeviceDescription, KeyDescription, LibraryDescription, ModuleDescription,
-        PinState, Problem, SlotDescription, Uri,
+        CertificateDescription, Installed, KeyDescription, LibraryDescription, NamedBy, PinState, Problem,
+        SlotDescription, Uri, holders, library_for, may_be_held,
     },
 };
 
-/// What `segl keys --output json` prints. Members may be added under one `schema`; none goes or changes its meaning.
-#[derive(Debug, Serialize)]
+/// Devices, keys and certificates on this machine. Members may be added under one `schema`; none goes or changes its
+/// meaning.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "segl keys --output json")]
 pub(super) struct Listing {
     /// 1.
+    #[schemars(extend("const" = 1))]
     schema: u8,
-    /// The PKCS#11 library's file, symbolic links resolved.
-    pub(super) module: PathBuf,
-    /// What the library says of itself (`manufacturer`, `description`, `version`, `cryptoki`); null when nothing.
-    library: Option<LibraryDescription>,
-    /// Slots that hold a device, in the library's order.
-    pub(super) devices: Vec<DeviceEntry>,
+    /// PKCS#11 libraries that were looked at.
+    pub(super) modules: Vec<Module>,
 }
 
-/// A device in a slot.
-#[derive(Debug, Serialize)]
-pub(super) struct DeviceEntry {
+/// A PKCS#11 library.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Module {
+    /// Its file, as it was named.
+    pub(super) path: PathBuf,
+    /// Who named it: the caller, profiles, files of p11-kit's registry.
+    pub(super) named_by: Vec<String>,
+    /// The profile that it belongs to.
+    pub(super) profile: Option<String>,
+    /// What it says of itself; null when nothing.
+    pub(super) library: Option<Library>,
+    /// Slots that hold a device, in its order.
+    pub(super) devices: Vec<Device>,
+    /// Why it shows nothing.
+    pub(super) problem: Option<String>,
+}
+
+/// What a PKCS#11 library says of itself.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Library {
+    /// Who made it.
+    manufacturer: String,
+    /// What it is called.
+    pub(super) description: String,
+    /// Its own version.
+    pub(super) version: String,
+    /// The version of PKCS#11 that it speaks.
+    cryptoki: String,
+}
+
+/// A slot with a device in it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Device {
     /// What the slot says of itself: the reader's name, for cards.
     pub(super) slot: String,
-    /// What the device says of itself; null when it could not be asked, see `problem`.
-    pub(super) device: Option<DeviceDescription>,
+    /// Names the device; null, like all that follows up to `pin_length`, when it could not be asked, see `problems`.
+    #[schemars(with = "Option<String>")]
+    pub(super) uri: Option<Uri>,
+    /// Label.
+    pub(super) label: Option<String>,
+    /// Serial number.
+    pub(super) serial: Option<String>,
+    /// Manufacturer.
+    pub(super) manufacturer: Option<String>,
+    /// Model.
+    pub(super) model: Option<String>,
+    /// Whether it has been initialized; a blank device holds nothing.
+    pub(super) initialized: Option<bool>,
+    /// Whether private keys need a login.
+    login_required: Option<bool>,
+    /// Whether the PIN is typed on the device itself.
+    pin_pad: Option<bool>,
+    /// What it says of its PIN: `good`, `not-set`, `count-low`, `final-try` or `locked`.
+    #[schemars(with = "Option<String>")]
+    pin: Option<PinState>,
+    /// Shortest and longest PIN that it takes; a longest of 0 says nothing.
+    pin_length: Option<(u64, u64)>,
     /// Whether the listing was made logged in. Without it, most devices hide their private keys.
     pub(super) logged_in: bool,
     /// Key pairs, and halves whose other half is not to be seen.
     pub(super) keys: Vec<KeyEntry>,
     /// Certificates of no key that is to be seen.
-    pub(super) certificates: Vec<CertificateEntry>,
+    pub(super) certificates: Vec<LoneCertificate>,
     /// Why the listing is not whole.
     pub(super) problems: Vec<String>,
 }
 
 /// A key pair.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct KeyEntry {
     /// The line to paste into segl.toml.
+    #[schemars(with = "String")]
     pub(super) uri: Uri,
     /// `CKA_LABEL`.
     pub(super) label: String,
@@ -63,31 +124,47 @@ pub(super) struct KeyEntry {
     /// `CKA_SENSITIVE` of the private half.
     sensitive: Option<bool>,
     /// `CKA_EXTRACTABLE` of the private half.
-    extractable: Option<bool>,
+    pub(super) extractable: Option<bool>,
+    /// `CKA_ALWAYS_AUTHENTICATE` of the private half.
+    always_authenticate: Option<bool>,
     /// Its certificates.
     pub(super) certificates: Vec<CertificateEntry>,
-    /// Whether Maskinporten takes it: `answer` is `yes`, `with-kid` or `no`; `why` says what should be known.
+    /// Whether Maskinporten takes it, and what should be known.
     pub(super) maskinporten: Verdict,
+    /// Whether it can sign while nobody is there.
+    pub(super) unattended: Unattended,
 }
 
 /// A certificate.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct CertificateEntry {
     /// Names it on its device.
+    #[schemars(with = "String")]
     pub(super) uri: Uri,
     /// `CKA_LABEL`.
     pub(super) label: String,
     /// `CKA_ID`, hexadecimal.
-    id: String,
+    pub(super) id: String,
     /// What is in it; null when it cannot be read.
     pub(super) content: Option<Content>,
 }
 
+/// A certificate of no key that is to be seen.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LoneCertificate {
+    #[serde(flatten)]
+    pub(super) certificate: CertificateEntry,
+    /// Whether Maskinporten takes what it certifies, and what should be known.
+    pub(super) maskinporten: Verdict,
+}
+
 /// What is in a certificate.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Content {
     /// The whole subject, as text.
-    subject: String,
+    pub(super) subject: String,
+    /// The whole issuer, as text.
+    pub(super) issuer: String,
     /// The organisation's name or, where there is none, the common name.
     pub(super) organisation: Option<String>,
     /// Norwegian organisation number, when there is one.
@@ -95,68 +172,173 @@ pub(super) struct Content {
     /// What it is for, as text.
     pub(super) purpose: String,
     /// First day of its validity (UTC).
-    not_before: String,
+    pub(super) not_before: String,
     /// Last day of its validity (UTC).
     pub(super) not_after: String,
     /// Serial number, hexadecimal.
-    serial_number: String,
+    pub(super) serial_number: String,
     /// SHA-256 over the DER, hexadecimal.
-    fingerprint: String,
+    pub(super) fingerprint: String,
 }
 
 impl Listing {
-    /// What of `module` is named by `wanted`; the lines to paste look for it where `wanted` does.
-    pub(super) fn new(module: ModuleDescription, wanted: &Uri, now: SystemTime) -> Self {
+    /// What of all that was seen is named by `wanted`; the lines to paste look for it where `wanted` does, else where
+    /// it was found.
+    pub(super) fn new(looked: Vec<Looked>, wanted: &Uri, now: SystemTime) -> Self {
+        // What a line without a place leads to.
+        let usual = library_for(&Uri::default(), None).ok().and_then(|path| path.canonicalize().ok());
+        let modules = looked.into_iter().map(|looked| {
+            let place = place(&looked.library, wanted, usual.as_ref());
+            Module::new(looked, wanted, &place, now)
+        });
+        Self { schema: 1, modules: modules.collect() }
+    }
+
+    /// The JSON Schema of what is printed.
+    #[cfg(test)]
+    pub(super) fn schema() -> schemars::Schema {
+        schemars::generate::SchemaSettings::draft2020_12()
+            .for_serialize()
+            .into_generator()
+            .into_root_schema_for::<Self>()
+    }
+
+    /// All devices.
+    pub(super) fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.modules.iter().flat_map(|module| &module.devices)
+    }
+
+    /// Everything on them that has a line to paste: keys, then certificates.
+    pub(super) fn uris(&self) -> impl Iterator<Item = &Uri> {
+        self.devices().flat_map(|device| {
+            let keys = device.keys.iter().map(|key| &key.uri);
+            keys.chain(device.certificates.iter().map(|lone| &lone.certificate.uri))
+        })
+    }
+
+    /// The lines to paste of keys that Maskinporten takes.
+    pub(super) fn usable(&self) -> impl Iterator<Item = &Uri> {
+        let keys = self.devices().flat_map(|device| &device.keys);
+        keys.filter(|key| key.maskinporten.answer != verdict::Answer::No).map(|key| &key.uri)
+    }
+}
+
+/// The way to `library` for a line that is pasted: only what is needed, as little as the packaging can change.
+fn place(library: &Installed, wanted: &Uri, usual: Option<&PathBuf>) -> Uri {
+    if wanted.module_path().is_some() || wanted.module_name().is_some() || usual == Some(&library.path) {
+        return wanted.clone();
+    }
+    let of_profile = library.profile().filter(|name| {
+        let found = library_for(&Uri::default(), Some(name)).ok().and_then(|path| path.canonicalize().ok());
+        found.as_ref() == Some(&library.path)
+    });
+    match of_profile {
+        Some(name) => wanted.clone().with_module_name(name.to_owned()),
+        None => wanted.clone().with_module_path(library.name.clone()),
+    }
+}
+
+impl Module {
+    fn new(Looked { library, shown }: Looked, wanted: &Uri, place: &Uri, now: SystemTime) -> Self {
+        let profile = library.profile().map(str::to_owned);
+        let named_by = library.named_by.iter().map(NamedBy::to_string).collect();
+        let (description, slots, problem) = match shown {
+            Ok(shown) => (shown.library, shown.slots, None),
+            Err(error) if may_be_held(&error) => {
+                (None, Vec::new(), Some(error.to_string() + &held_by(&library)))
+            }
+            Err(error) => (None, Vec::new(), Some(error.to_string())),
+        };
         let named =
             |slot: &SlotDescription| slot.device.as_ref().is_none_or(|device| device.is_named_by(wanted));
-        let devices = module.slots.into_iter().filter(named);
+        let devices = slots.into_iter().filter(named).map(|slot| {
+            let held = slot.problems.iter().any(|problem| may_be_held(&problem.error));
+            let mut device = Device::new(slot, wanted, place, now);
+            if let Some(last) = device.problems.last_mut().filter(|_| held) {
+                last.push_str(&held_by(&library));
+            }
+            device
+        });
         Self {
-            schema: 1,
-            module: module.path,
-            library: module.library,
-            devices: devices.map(|slot| DeviceEntry::new(slot, wanted, now)).collect(),
+            devices: devices.collect(),
+            path: library.name,
+            named_by,
+            profile,
+            library: description.map(Library::new),
+            problem,
         }
     }
 }
 
-impl DeviceEntry {
-    fn new(slot: SlotDescription, wanted: &Uri, now: SystemTime) -> Self {
-        let mut others = slot.certificates;
-        let all: Vec<Certificate> = others
+/// Who else may have the device, as the end of a sentence.
+fn held_by(library: &Installed) -> String {
+    let holders: Vec<String> = holders(&library.path).iter().map(ToString::to_string).collect();
+    if holders.is_empty() { String::new() } else { format!("; {}", holders.join(", ")) }
+}
+
+impl Library {
+    pub(super) fn new(description: LibraryDescription) -> Self {
+        let LibraryDescription { manufacturer, description, version, cryptoki, .. } = description;
+        Self { manufacturer, description, version, cryptoki }
+    }
+}
+
+impl Device {
+    fn new(slot: SlotDescription, wanted: &Uri, place: &Uri, now: SystemTime) -> Self {
+        let all: Vec<Certificate> = slot
+            .certificates
             .iter()
             .chain(slot.keys.iter().flat_map(|key| &key.certificates))
             .filter_map(|certificate| Certificate::from_der(&certificate.der).ok())
             .collect();
-        let keys = slot.keys.into_iter().filter(|key| key.is_named_by(wanted));
-        let keys = keys.map(|key| KeyEntry::new(key, slot.logged_in, &all, wanted, now)).collect();
-        let whole_device = wanted.object().is_none() && wanted.id().is_none();
-        others.retain(|_| whole_device);
+        let open = slot.logged_in;
+        let certificates = slot
+            .certificates
+            .iter()
+            .filter(|certificate| certificate.is_named_by(wanted))
+            .map(|certificate| LoneCertificate {
+                maskinporten: Verdict::on_lone(certificate, open, &slot.keys, &all, now),
+                certificate: CertificateEntry::new(certificate, place),
+            })
+            .collect();
+        let device = slot.device.as_ref();
+        let keys = slot.keys.iter().filter(|key| key.is_named_by(wanted));
+        let keys = keys.map(|key| {
+            let maskinporten = Verdict::on(key, open, &all, now);
+            KeyEntry::new(key, maskinporten, Unattended::of(key, device, false), place)
+        });
         Self {
+            keys: keys.collect(),
+            certificates,
+            uri: device.map(|device| device.uri.clone().with_query_of(place)),
+            label: device.map(|device| device.label.clone()),
+            serial: device.map(|device| device.serial.clone()),
+            manufacturer: device.map(|device| device.manufacturer.clone()),
+            model: device.map(|device| device.model.clone()),
+            initialized: device.map(|device| device.initialized),
+            login_required: device.map(|device| device.login_required),
+            pin_pad: device.map(|device| device.pin_pad),
+            pin: device.map(|device| device.pin),
+            pin_length: device.map(|device| device.pin_length),
             slot: slot.description,
-            device: slot
-                .device
-                .map(|device| DeviceDescription { uri: looked_up(device.uri, wanted), ..device }),
-            logged_in: slot.logged_in,
-            keys,
-            certificates: others.into_iter().map(|it| CertificateEntry::new(it, wanted)).collect(),
+            logged_in: open,
             problems: slot.problems.iter().map(Problem::to_string).collect(),
         }
     }
 
     /// Whether private keys may be there that are not shown.
     pub(super) fn may_hide_keys(&self) -> bool {
-        !self.logged_in
-            && self.device.as_ref().is_some_and(|device| device.initialized && device.login_required)
+        !self.logged_in && self.initialized == Some(true) && self.login_required == Some(true)
     }
 
-    /// Whether there is anything to tell of it.
+    /// Whether there is nothing to tell of it.
     pub(super) fn is_blank(&self) -> bool {
-        self.problems.is_empty() && self.device.as_ref().is_some_and(|device| !device.initialized)
+        self.problems.is_empty() && self.initialized == Some(false)
     }
 
     /// What the device says about its PIN, when that is worth a word.
     pub(super) fn pin_warning(&self) -> Option<&'static str> {
-        match self.device.as_ref()?.pin {
+        match self.pin? {
             PinState::Good => None,
             PinState::NotSet => Some("no PIN has been set"),
             PinState::CountLow => Some("a wrong PIN was entered since the last login"),
@@ -167,32 +349,33 @@ impl DeviceEntry {
 }
 
 impl KeyEntry {
-    fn new(key: KeyDescription, open: bool, all: &[Certificate], wanted: &Uri, now: SystemTime) -> Self {
-        let maskinporten = Verdict::on(&key, open, all, now);
+    fn new(key: &KeyDescription, maskinporten: Verdict, unattended: Unattended, place: &Uri) -> Self {
         let public_key = key.spki.as_deref().and_then(|spki| RsaPublicKey::from_spki(spki).ok());
         Self {
-            uri: looked_up(key.uri, wanted),
-            label: key.label,
-            id: key.id,
-            kind: key.key_type,
+            uri: key.uri.clone().with_query_of(place),
+            label: key.label.clone(),
+            id: key.id.clone(),
+            kind: key.key_type.clone(),
             bits: key.bits,
             thumbprint: public_key.map(|key| key.thumbprint()),
             private: key.private,
             sensitive: key.sensitive,
             extractable: key.extractable,
-            certificates: key.certificates.into_iter().map(|it| CertificateEntry::new(it, wanted)).collect(),
+            always_authenticate: key.always_authenticate,
+            certificates: key.certificates.iter().map(|it| CertificateEntry::new(it, place)).collect(),
             maskinporten,
+            unattended,
         }
     }
 }
 
 impl CertificateEntry {
-    fn new(certificate: CertificateDescription, wanted: &Uri) -> Self {
+    fn new(certificate: &CertificateDescription, place: &Uri) -> Self {
         Self {
+            uri: certificate.uri.clone().with_query_of(place),
+            label: certificate.label.clone(),
+            id: certificate.id.clone(),
             content: Certificate::from_der(&certificate.der).ok().map(|it| Content::new(&it)),
-            uri: looked_up(certificate.uri, wanted),
-            label: certificate.label,
-            id: certificate.id,
         }
     }
 }
@@ -201,6 +384,7 @@ impl Content {
     pub(super) fn new(certificate: &Certificate) -> Self {
         Self {
             subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
             organisation: match certificate.is_ca() {
                 true => certificate.common_name(),
                 false => certificate.organisation().or(certificate.common_name()),
@@ -216,7 +400,22 @@ impl Content {
     }
 }
 
-/// `uri` with the way to its library, which a line that is pasted needs just as this command did.
-fn looked_up(uri: Uri, wanted: &Uri) -> Uri {
-    uri.with_query_of(wanted)
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_json_schema_in_the_documentation_is_that_of_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/keys.schema.json");
+        let current = serde_json::to_string_pretty(&Listing::schema()).unwrap() + "\n";
+        if std::env::var_os("SEGL_WRITE_SCHEMA").is_some() {
+            fs::write(path, &current).unwrap();
+        }
+        assert!(
+            fs::read_to_string(path).unwrap() == current,
+            "docs/keys.schema.json is old: run this test once with SEGL_WRITE_SCHEMA=1"
+        );
+    }
 }

@@ -3,17 +3,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::{OffsetDateTime, macros::format_description};
 
 use crate::{
     certificate::{Certificate, Chain, Error},
     jose::RsaPublicKey,
-    sign::pkcs11::KeyDescription,
+    sign::pkcs11::{CertificateDescription, KeyDescription},
 };
 
 /// Whether a key can sign grants that Maskinporten takes, and as whose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct Verdict {
     /// The short answer.
     pub(super) answer: Answer,
@@ -21,7 +22,7 @@ pub(super) struct Verdict {
     pub(super) why: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Answer {
     /// With its certificate; with a registered `kid`, too.
@@ -67,6 +68,34 @@ impl Verdict {
         };
         Self { answer, why }
     }
+
+    /// Judges a certificate of no key that is to be seen; `keys` are those on its device.
+    pub(super) fn on_lone(
+        certificate: &CertificateDescription,
+        open: bool,
+        keys: &[KeyDescription],
+        certificates: &[Certificate],
+        now: SystemTime,
+    ) -> Self {
+        let no = |why: &str| Self { answer: Answer::No, why: Some(why.to_owned()) };
+        let Ok(read) = Certificate::from_der(&certificate.der) else { return no("it cannot be read") };
+        if read.is_ca() {
+            return no("it is an issuer's");
+        }
+        let Ok(public_key) = read.public_key() else {
+            return no("it certifies no RSA key; Maskinporten takes RSA");
+        };
+        let namesake = keys.iter().find(|key| !key.id.is_empty() && key.id == certificate.id);
+        if namesake.is_some_and(|key| key.spki.is_some()) {
+            return no("it certifies another key than the one with its id");
+        }
+        if open {
+            return no("its key is not on the device");
+        }
+        let (answer, why) = with_certificates(&public_key, certificates, now);
+        let hidden = "its key is hidden until login, or elsewhere";
+        Self { answer, why: Some(why.map_or_else(|| hidden.into(), |why| format!("{why}; {hidden}"))) }
+    }
 }
 
 /// What keeps the key itself from signing grants.
@@ -83,10 +112,7 @@ fn obstacle(key: &KeyDescription, open: bool) -> Option<String> {
     if !key.private && open {
         return Some("its private half is not on the device".into());
     }
-    if key.signs == Some(false) {
-        return Some("the device does not let it sign (CKA_SIGN is false)".into());
-    }
-    (key.always_authenticate == Some(true)).then(|| "the device wants its PIN for each signature".into())
+    (key.signs == Some(false)).then(|| "the device does not let it sign (CKA_SIGN is false)".into())
 }
 
 fn with_certificates(
@@ -149,26 +175,10 @@ mod tests {
     use rcgen::{DnType, KeyUsagePurpose};
 
     use super::*;
-    use crate::certificate::sample::{Authority, Pair, days, parameters, today};
-
-    /// The shared pair on a device, to be seen whole.
-    fn key() -> KeyDescription {
-        KeyDescription {
-            uri: "pkcs11:token=a;object=b".parse().unwrap(),
-            label: "b".into(),
-            id: "01".into(),
-            key_type: "RSA".into(),
-            bits: Some(2048),
-            spki: Some(Pair::shared()[0].public_key().to_spki().unwrap()),
-            private: true,
-            public: true,
-            signs: Some(true),
-            sensitive: Some(true),
-            extractable: Some(false),
-            always_authenticate: Some(false),
-            certificates: Vec::new(),
-        }
-    }
+    use crate::{
+        certificate::sample::{Authority, Pair, days, parameters, today},
+        cli::keys::sample::key,
+    };
 
     fn said(key: &KeyDescription, open: bool, certificates: &[Certificate], now: SystemTime) -> String {
         Verdict::on(key, open, certificates, now).to_string()
@@ -181,7 +191,6 @@ mod tests {
             (KeyDescription { bits: Some(1024), ..key() }, "no: 1024 bits are too few; "),
             (KeyDescription { private: false, ..key() }, "no: its private half is not on the device"),
             (KeyDescription { signs: Some(false), ..key() }, "no: the device does not let it sign"),
-            (KeyDescription { always_authenticate: Some(true), ..key() }, "no: the device wants its PIN"),
             (KeyDescription { spki: None, bits: None, ..key() }, "no: the device shows no public half"),
         ] {
             let said = said(&key, true, &[], today());
@@ -228,6 +237,34 @@ mod tests {
         let leaf = Authority::root("Rot").issue(&params, Pair::shared()[0]);
         let said = said(&key(), true, &[leaf], today());
         assert!(said.starts_with("with kid: ") && said.contains("991825828"), "{said}");
+    }
+
+    #[test]
+    fn a_certificate_alone_says_what_is_known_of_its_key() {
+        let root = Authority::root("Rot");
+        let mut params = parameters("Virksomhet");
+        params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 97]), "NTRNO-991825827");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let leaf = root.issue(&params, Pair::shared()[1]);
+        let describe = |certificate: &Certificate| CertificateDescription {
+            uri: "pkcs11:token=a".parse().unwrap(),
+            label: "b".into(),
+            id: "01".into(),
+            der: certificate.der().to_vec(),
+        };
+        let all = [leaf.clone(), root.certificate.clone()];
+        let said = |certificate: &CertificateDescription, open: bool, keys: &[KeyDescription]| {
+            Verdict::on_lone(certificate, open, keys, &all, today()).to_string()
+        };
+        let lone = describe(&leaf);
+        assert_eq!(said(&lone, false, &[]), "yes; its key is hidden until login, or elsewhere");
+        assert_eq!(said(&lone, true, &[]), "no: its key is not on the device");
+        // The key of that id is the other one of the pair.
+        assert_eq!(said(&lone, true, &[key()]), "no: it certifies another key than the one with its id");
+        assert_eq!(said(&lone, false, &[key()]), "no: it certifies another key than the one with its id");
+        assert_eq!(said(&describe(&root.certificate), false, &[]), "no: it is an issuer's");
+        let broken = CertificateDescription { der: vec![0x30], ..lone };
+        assert_eq!(said(&broken, false, &[]), "no: it cannot be read");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use self::registry::Registry;
-use super::Profile;
+use super::Profiles;
 use crate::sign::Error;
 
 /// A PKCS#11 library on this machine.
@@ -57,10 +57,10 @@ impl Installed {
     /// p11-kit's proxy is passed over, since it shows once more what the others show, and so are modules that hold
     /// certificates for trust and no keys.
     #[must_use]
-    pub fn all() -> Vec<Self> {
-        let of_profiles = Profile::all().flat_map(|profile| {
-            let name = profile.name;
-            profile.library.into_iter().map(move |path| (NamedBy::Profile(name.clone()), path))
+    pub fn all(profiles: &Profiles) -> Vec<Self> {
+        let of_profiles = profiles.iter().flat_map(|profile| {
+            let installed = profile.module.installed().into_iter();
+            installed.map(|path| (NamedBy::Profile(profile.name.clone()), path))
         });
         let registered = Registry::of_system().modules();
         let registered =
