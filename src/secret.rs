@@ -26,7 +26,7 @@ pub use self::error::{Error, Malformed};
 pub const LONGEST: usize = 4 * 1024;
 
 /// One place where a secret may be found. Holds no secret itself.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
     /// A systemd credential: a file of this name in `$CREDENTIALS_DIRECTORY` (systemd.exec(5), `LoadCredential=`).

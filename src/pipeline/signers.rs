@@ -7,7 +7,7 @@ use crate::{
     clock::Clock,
     config::{self, Config},
     http,
-    secret::{Source, Sources},
+    secret::Sources,
     sign::{
         self, CertificateSource, FileSigner, Identity, PinProblem, Signer,
         pkcs11::{Device, Modules, Pin, Pkcs11Signer, Profiles, Uri},
@@ -92,8 +92,7 @@ pub fn signer(
 /// The device that `uri` names, with the PIN from `sources` or, when there are none, from the URI's own `pin-source`.
 #[must_use]
 pub fn device(modules: &Arc<Modules>, uri: Uri, profile: Option<String>, sources: Option<Sources>) -> Device {
-    let sources =
-        sources.or_else(|| uri.pin_source().map(|path| Sources::new(vec![Source::File(path.into())])));
+    let sources = sources.or_else(|| uri.pin_source().map(|source| Sources::new(vec![source.clone()])));
     let what = format!("PIN for {}", uri.device());
     let pin = sources.map(|sources| {
         Pin::new(move || sources.read(&what).map_err(|why| PinProblem::Source(why.to_string())))

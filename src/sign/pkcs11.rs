@@ -44,7 +44,7 @@ pub use self::{
     login::{Login, Pin, PinAnswer, PinRequest},
     modules::{Manner, Modules},
     profile::{Confidence, Profile, Profiles, library_for},
-    uri::{ObjectKind, Uri},
+    uri::{ObjectKind, Thumbprint, Uri},
 };
 
 use std::{

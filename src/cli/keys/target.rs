@@ -141,7 +141,7 @@ pub(super) fn uri_of<'a>(signer: &'a config::Signer, purpose: &str) -> Result<&'
 
 /// Where the PIN comes from when nobody says it: from where the URI says, else from the person at the terminal.
 pub(super) fn usual_pin(uri: &Uri) -> Option<Sources> {
-    let of_uri = uri.pin_source().map(|path| Source::File(path.to_owned()));
+    let of_uri = uri.pin_source().cloned();
     of_uri.or_else(person).map(|source| Sources::new(vec![source]))
 }
 

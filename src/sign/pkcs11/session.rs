@@ -166,7 +166,7 @@ impl Initialized {
             || self
                 .library
                 .slot_info(slot)
-                .is_ok_and(|info| uri.matches_slot(&info.manufacturer, &info.description))
+                .is_ok_and(|info| uri.matches_slot(slot.0, &info.manufacturer, &info.description))
     }
 }
 
