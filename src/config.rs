@@ -31,7 +31,7 @@ pub use self::{
     error::{Error, Fault, Origin, Problem},
     http::Http,
     show::Setting,
-    signer::{Key, Signer},
+    signer::{Key, Signer, Uris},
     token::{ConsumerOrg, Exchange, Token},
 };
 use crate::sign::pkcs11::profile::{ProfileError, Profiles};
@@ -222,8 +222,10 @@ fn check(
     let mut signers = BTreeMap::new();
     for (name, wire) in tables.signers {
         if let Some(signer) = signer::check(&name, wire, base, &mut report) {
-            let said = signer.pin.iter().flat_map(|pin| pin.warnings());
-            warnings.extend(said.map(|warning| format!("signers.{name}.pin: {warning}")));
+            for (key, sources) in [("pin", &signer.pin), ("sign_pin", &signer.sign_pin)] {
+                let said = sources.iter().flat_map(|sources| sources.warnings());
+                warnings.extend(said.map(|warning| format!("signers.{name}.{key}: {warning}")));
+            }
             signers.insert(name, signer);
         }
     }
@@ -338,6 +340,36 @@ scopes = ["toll:movement/road/v2"]
     }
 
     #[test]
+    fn a_signer_may_name_several_devices_and_a_pin_for_each_signature() {
+        let text = SOUND.replace(
+            "\"file:/run/key.pem\"",
+            "[\"pkcs11:token=A\", \"pkcs11:slot-id=0\"]\npin = \"prompt\"\nsign_pin = \"file:seal\"\n\
+             allow_unstable_slot = true",
+        );
+        let config = parse(&text).unwrap();
+        let signer = &config.signers["key"];
+        let Key::Pkcs11(uris) = &signer.key else { panic!("{:?}", signer.key) };
+        assert_eq!(
+            uris.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["pkcs11:token=A", "pkcs11:slot-id=0"]
+        );
+        assert_eq!((uris.first().token(), uris.only()), (Some("A"), None));
+        assert_eq!(signer.sign_pin.as_ref().unwrap().to_string(), "file:/etc/segl/seal");
+        let shown =
+            |name: &str| config.show().into_iter().find(|setting| setting.name == name).unwrap().value;
+        assert_eq!(shown("signers.key.key"), "pkcs11:token=A, pkcs11:slot-id=0");
+        assert_eq!(shown("signers.key.allow_unstable_slot"), "true");
+        for key in ["pin", "sign_pin"] {
+            let text = SOUND.replace("\"file:/run/key.pem\"", &format!("\"pkcs11:token=A\"\n{key} = 98765"));
+            let said = said(&text).join("\n");
+            assert!(said.contains("credential:NAME") && !said.contains("98765"), "{said}");
+            let text =
+                SOUND.replace("\"file:/run/key.pem\"", &format!("\"pkcs11:token=A\"\n{key} = \"env:X\""));
+            assert!(parse(&text).unwrap().warnings[0].starts_with(&format!("signers.key.{key}: ")));
+        }
+    }
+
+    #[test]
     fn a_file_that_nobody_named_is_trusted_when_it_is_the_users_own_or_roots() {
         assert!(trusts(1000, 1000) && trusts(1000, 0) && trusts(0, 0));
         assert!(!trusts(1000, 1001) && !trusts(0, 1000));
@@ -371,7 +403,7 @@ scopes = ["toll:movement/road/v2"]
         let example: serde_json::Value = toml::from_str(&dates_as_text).unwrap();
         assert!(validator.is_valid(&example), "{:?}", validator.iter_errors(&example).next());
         for (table, key) in
-            [("/signers/hsm", "sign_pin"), ("/clients/vendor", "act_for"), ("/http", "x"), ("", "serve")]
+            [("/signers/hsm", "rotating"), ("/clients/vendor", "act_for"), ("/http", "x"), ("", "serve")]
         {
             let mut spoilt = example.clone();
             spoilt.pointer_mut(table).unwrap()[key] = "x".into();
@@ -394,7 +426,6 @@ scopes = ["toll:movement/road/v2"]
             ("[http]", "[routes]", "routes: this key is not known"),
             ("kid = \"k\"", "kid = \"k\"\nact_for = \"*\"", "clients.app.act_for: this key is not known"),
             ("kid = \"k\"", "kid = \"k\"\nkind = \"eseal\"", "clients.app.kind: this key is not known"),
-            ("[clients", "sign_pin = \"prompt\"\n[clients", "signers.key.sign_pin: this key is not known"),
             ("[clients", "rotating = true\n[clients", "signers.key.rotating: this key is not known"),
         ] {
             let said = said_of(old, new);
@@ -446,10 +477,30 @@ scopes = ["toll:movement/road/v2"]
             ("client_id = \"c\"", "client_id = \"a b\"", "clients.app.client_id: must not be empty"),
             (
                 "\"file:/run/key.pem\"",
-                "[\"pkcs11:token=A\", \"pkcs11:token=B\"]",
-                "signers.key.key: several keys",
+                "[\"pkcs11:token=A\", \"file:/run/key.pem\"]",
+                "signers.key.key: of several keys for one signer, each is in a device",
             ),
-            ("\"file:/run/key.pem\"", "[]", "signers.key.key: the key must be written as pkcs11:"),
+            (
+                "\"file:/run/key.pem\"",
+                "[\"pkcs11:token=A;id=j\", \"pkcs11:id=%6A;token=A\"]",
+                "signers.key.key: the same key stands there twice",
+            ),
+            ("\"file:/run/key.pem\"", "[]", "signers.key.key: the list of keys is empty"),
+            (
+                "\"file:/run/key.pem\"",
+                "\"pkcs11:slot-id=0\"",
+                "signers.key.key: slot-id=0 is no lasting name",
+            ),
+            (
+                "[clients",
+                "sign_pin = \"prompt\"\n[clients",
+                "signers.key.sign_pin: goes with a key in a device",
+            ),
+            (
+                "[clients",
+                "allow_unstable_slot = true\n[clients",
+                "signers.key.allow_unstable_slot: goes with a key in a device",
+            ),
             (
                 "\"file:/run/key.pem\"",
                 "7",

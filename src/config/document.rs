@@ -238,7 +238,7 @@ impl Reader {
                 let key = keys.iter().filter(|(_, start)| *start <= at).max_by_key(|(_, start)| *start);
                 let place = key.map_or_else(|| place.to_owned(), |(key, _)| format!("{place}.{key}"));
                 let message = error.message().trim_end().to_owned();
-                let is_secret = place.ends_with(".pin");
+                let is_secret = place.ends_with(".pin") || place.ends_with(".sign_pin");
                 let fault = if is_secret { Fault::SecretPlace { message } } else { Fault::Value { message } };
                 self.report.refuse(&place, fault);
             })

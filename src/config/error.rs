@@ -196,8 +196,18 @@ pub enum Fault {
     #[error("there is no {table} {name:?}{}", hint(nearest.as_ref()))]
     UnknownName { table: &'static str, name: String, nearest: Option<String>, known: Vec<String> },
 
-    #[error("several keys for one signer are not supported yet; give one")]
-    SeveralKeys,
+    #[error("the list of keys is empty")]
+    NoKey,
+    #[error("of several keys for one signer, each is in a device and written as pkcs11:…")]
+    SeveralFiles,
+    #[error("the same key stands there twice")]
+    SameKeyTwice,
+    #[error(
+        "slot-id={slot} is no lasting name: on most devices slot numbers change from one start to the next"
+    )]
+    UnstableSlot { slot: u64 },
+    #[error("goes with a key in a device, and this one is in a file")]
+    DeviceOnly,
     #[error("the key must be written as pkcs11:… or file:… (the value is not repeated)")]
     KeyScheme,
     #[error("{0}")]
@@ -303,6 +313,15 @@ impl Fault {
             Self::Secret(malformed) => malformed.remedy(),
             Self::PinInUri => "Take pin-value out, give pin = \"file:PATH\", and change the PIN.".to_owned(),
             Self::KeyUri(error) => error.remedy(),
+            Self::NoKey => "Name at least one key.".to_owned(),
+            Self::SeveralFiles => "Name one file, or give each file a signer of its own.".to_owned(),
+            Self::SameKeyTwice => "Leave one of them out.".to_owned(),
+            Self::UnstableSlot { .. } => {
+                "Name the device by token= or serial=, which `segl keys` prints; or, where the device keeps its slot \
+                 numbers, add allow_unstable_slot = true."
+                    .to_owned()
+            }
+            Self::DeviceOnly => "Leave it out.".to_owned(),
             Self::KeyScheme => "Write key = \"file:/path/to/key.pem\", or the pkcs11: URI of the key.".to_owned(),
             Self::Algorithm { .. } => "Leave algorithm out, or use an RSA key with one of the three.".to_owned(),
             Self::NoIdentity => {

@@ -28,6 +28,9 @@ pub(super) fn show(config: &Config) -> Vec<Setting> {
         shown.add(&table, "key", Some(&signer.key));
         shown.add(&table, "profile", signer.profile.as_ref());
         shown.add(&table, "pin", signer.pin.as_ref());
+        shown.add(&table, "sign_pin", signer.sign_pin.as_ref());
+        let unstable = Some(signer.allow_unstable_slot).filter(|allowed| *allowed);
+        shown.add(&table, "allow_unstable_slot", unstable);
         shown.add(&table, "chain", signer.chain.as_ref().map(|path| path.display()));
         shown.add(&table, "algorithm", Some(signer.algorithm));
     }

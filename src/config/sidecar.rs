@@ -153,6 +153,8 @@ fn signer(set: &Variables, report: &mut Report, warnings: &mut Vec<String>) -> O
         key: wire::OneOrSeveral::One(key),
         profile: None,
         pin: set.text(PIN_FILE).map(|path| Sources::new(vec![Source::File(path.into())])),
+        sign_pin: None,
+        allow_unstable_slot: None,
         chain: None,
         algorithm: None,
         inline,

@@ -58,12 +58,18 @@ pub(super) struct Tables {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Signer {
-    /// Where the key is: `pkcs11:` and attributes (RFC 7512), or `file:` and a path.
+    /// Where the key is: `pkcs11:` and attributes (RFC 7512), or `file:` and a path. Of several devices, all written as
+    /// `pkcs11:`, one signs and the others stand in for it.
     pub(super) key: OneOrSeveral,
     /// Name of the device profile, when it is not to be found by itself.
     pub(super) profile: Option<String>,
     /// PIN of the device, or password of the key file.
     pub(super) pin: Option<Sources>,
+    /// PIN that the device asks for at each signature, where that is another one than `pin`.
+    pub(super) sign_pin: Option<Sources>,
+    /// Take `slot-id` in the key: for devices whose slots keep their numbers.
+    #[schemars(extend("default" = false))]
+    pub(super) allow_unstable_slot: Option<bool>,
     /// PEM file with certificates that complete the chain.
     pub(super) chain: Option<PathBuf>,
     /// Signature algorithm.

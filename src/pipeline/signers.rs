@@ -75,8 +75,12 @@ pub fn signer(
     };
     let (name, sources) = (signer.name.clone(), signer.pin.clone());
     Ok(match &signer.key {
-        config::Key::Pkcs11(uri) => {
-            let device = device(modules, (**uri).clone(), signer.profile.clone(), sources);
+        config::Key::Pkcs11(uris) => {
+            let uri = uris.only().cloned().ok_or_else(|| sign::Error::Uri {
+                uri: signer.key.to_string(),
+                problem: "one signer with several devices cannot be wired yet".into(),
+            })?;
+            let device = device(modules, uri, signer.profile.clone(), sources);
             Arc::new(Pkcs11Signer::new(device, signer.algorithm)?.with_certificates(further))
         }
         config::Key::File(path) => Arc::new(

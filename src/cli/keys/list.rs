@@ -197,7 +197,9 @@ fn pin_on(device: &DeviceDescription, work: &Work<'_>) -> Option<Sources> {
     });
     let on_device = |signer: &Signer| match &signer.key {
         // A URI that fits every device may be meant for another one, and a wrong PIN costs a try.
-        Key::Pkcs11(uri) => (uri.token().or(uri.serial())).is_some() && device.is_named_by(uri),
+        Key::Pkcs11(uris) => {
+            uris.iter().any(|uri| (uri.token().or(uri.serial())).is_some() && device.is_named_by(uri))
+        }
         Key::File(_) | Key::Jwk(_) => false,
     };
     let signers = config.into_iter().flat_map(|config| config.signers.into_values());

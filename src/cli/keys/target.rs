@@ -10,7 +10,6 @@ use super::Work;
 use crate::{
     cli::failure::Failure,
     config::{self, Key},
-    jose::Algorithm,
     pipeline,
     secret::{Malformed, Source, Sources},
     sign::{
@@ -53,7 +52,7 @@ impl Target {
         let pin = self.pin.sources()?;
         let named = named(&self.key, work)?;
         let usual = || match &named.key {
-            Key::Pkcs11(uri) => usual_pin(uri),
+            Key::Pkcs11(uris) => usual_pin(uris.first()),
             Key::File(_) | Key::Jwk(_) => person().map(|person| Sources::new(vec![person])),
         };
         let pin = pin.or_else(|| named.pin.clone()).or_else(usual);
@@ -97,14 +96,11 @@ impl PinOption {
 /// The signer that `key` names or, for a URI, one made up for it, without a PIN.
 pub(super) fn named(key: &str, work: &Work<'_>) -> Result<config::Signer, Failure> {
     if key.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
-        return Ok(config::Signer {
-            name: key.to_owned(),
-            key: Key::Pkcs11(Box::new(key.parse::<Uri>()?)),
-            profile: None,
-            pin: None,
-            chain: None,
-            algorithm: Algorithm::RS256,
-        });
+        let uri = key.parse::<Uri>()?;
+        if let Some(slot) = uri.slot_id() {
+            tracing::warn!("slot-id={slot} may be another device tomorrow; token= and serial= stay");
+        }
+        return Ok(config::Signer::new(key, Key::Pkcs11(uri.into())));
     }
     let mut config = match work.context.configuration_if_any()? {
         Some(config) => config,
@@ -131,7 +127,12 @@ pub(super) fn named(key: &str, work: &Work<'_>) -> Result<config::Signer, Failur
 /// The URI of a signer in a device.
 pub(super) fn uri_of<'a>(signer: &'a config::Signer, purpose: &str) -> Result<&'a Uri, Failure> {
     match &signer.key {
-        Key::Pkcs11(uri) => Ok(uri),
+        Key::Pkcs11(uris) => uris.only().ok_or_else(|| {
+            Failure::needs_person(
+                format!("the signer {} has keys in several devices", signer.name),
+                "Give the URI of one of them.",
+            )
+        }),
         Key::File(_) | Key::Jwk(_) => Err(Failure::needs_person(
             format!("the key of {} is no key in a device, so {purpose}", signer.name),
             "Give a PKCS#11 URI, or the name of a signer whose key is one.",
