@@ -35,6 +35,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{self as configuration, Config},
     pipeline::Pipeline,
+    secret,
     sign::pkcs11::Profiles,
 };
 
@@ -82,7 +83,8 @@ enum Command {
 /// by the authority, 2 a person must act, 3 unreachable, 4 done but something needs attention.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     no_core_dumps();
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(help_or_mistake) => {
             let _ = help_or_mistake.print();
@@ -104,8 +106,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let terminal = Terminal::as_found();
-    let mut out = io::stdout().lock();
-    let result = runtime.block_on(run(cli.command, &context, &mut out));
+    let mut out = Printed { to: io::stdout().lock(), anything: false };
+    let mut result = runtime.block_on(run(cli.command, &context, &mut out));
+    while let Err(failure) = &result
+        && failure.is_refused_pin()
+        && !out.anything
+        && secret::tries_left().is_some_and(|left| left > 0)
+        // The arguments have been read once; asked for anew, since a command is used up when it is run.
+        && let Ok(cli) = Cli::try_parse_from(&arguments)
+    {
+        let _ = writeln!(io::stderr(), "segl: {}; another try:", failure.what());
+        result = runtime.block_on(run(cli.command, &context, &mut out));
+    }
     // A thread that still waits for a person to type is not waited for.
     runtime.shutdown_background();
     terminal.restore();
@@ -127,6 +139,23 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Config(command) => config::run(command, context, out),
         Command::Completions(command) => command.run(&mut Cli::command(), out),
         Command::Man(command) => command.run(Cli::command(), out),
+    }
+}
+
+/// Standard output, and whether anything has been written there.
+struct Printed<W> {
+    to: W,
+    anything: bool,
+}
+
+impl<W: Write> Write for Printed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.anything = true;
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod error;
 mod exec;
+mod prompt;
 mod read;
 
 use std::{
@@ -20,7 +21,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
-pub use self::error::{Error, Malformed};
+pub use self::{
+    error::{Error, Malformed},
+    prompt::MOST_TRIES,
+};
 
 /// The longest secret taken, in bytes.
 pub const LONGEST: usize = 4 * 1024;
@@ -57,8 +61,14 @@ impl Sources {
         self.0.iter()
     }
 
+    /// Whether none of the sources needs a person at the terminal.
+    #[must_use]
+    pub fn are_unattended(&self) -> bool {
+        !self.0.contains(&Source::Prompt)
+    }
+
     /// Reads the secret from the first source that exists; `None` when none does. `what` names the secret to the
-    /// person at the prompt ("PIN of device CUSTOMS-A").
+    /// person at the prompt ("PIN of device CUSTOMS-A"), who is asked at most [`MOST_TRIES`] times for it.
     ///
     /// Blocks: on a helper for up to 10 s, on a person for as long as that takes.
     ///
@@ -96,6 +106,29 @@ impl Sources {
     pub fn warnings(&self) -> Vec<String> {
         self.0.iter().filter_map(Source::warning).collect()
     }
+}
+
+/// Asks the person at the terminal for a secret that is being made; `None` when nobody can be asked. `what` names it.
+///
+/// Blocks for as long as the person takes.
+///
+/// # Errors
+/// [`Error`] when what is typed is no secret: empty, too long, no text.
+pub fn ask(what: &str) -> Result<Option<SecretString>, Error> {
+    prompt::ask(what)?.map(|typed| read::text(&Source::Prompt, &typed)).transpose()
+}
+
+/// How many tries are left of what has been asked for at the terminal, at most [`MOST_TRIES`] for each secret. `None` when
+/// nobody has been asked for anything since the last one that was right, and when this process has read a secret that
+/// nobody typed: to do all over again would then mean to try that one twice.
+#[must_use]
+pub fn tries_left() -> Option<u32> {
+    prompt::tries_left()
+}
+
+/// What was typed for `what` was right: the next time it is asked for is a first one.
+pub fn was_right(what: &str) {
+    prompt::was_right(what);
 }
 
 impl Source {

@@ -3,10 +3,11 @@
 #![cfg(feature = "cli")]
 
 use std::{
-    fs,
-    process::{Command, Stdio},
+    io::{Read, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
+use pkcs8::pkcs5::pbes2;
 use segl::state::{Mode, write_file};
 
 const CONFIGURATION: &str = r#"
@@ -24,30 +25,116 @@ client = "c"
 scopes = ["a:b"]
 "#;
 
+const PASSWORD: &str = "correct horse";
+
+/// The key of the fuzzer, whose own password is the empty one, which nobody can type.
+fn encrypted_key() -> Vec<u8> {
+    let pem = include_str!("../fuzz/corpus/key_file/encrypted.pem");
+    let (_, file) = pkcs8::SecretDocument::from_pem(pem).unwrap();
+    let key = pkcs8::EncryptedPrivateKeyInfoRef::try_from(file.as_bytes()).unwrap().decrypt("").unwrap();
+    let encryption = pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(2048, &[7; 16], [9; 16]).unwrap();
+    let key = pkcs8::PrivateKeyInfoRef::try_from(key.as_bytes()).unwrap();
+    key.encrypt_with_params(encryption, PASSWORD).unwrap().as_bytes().to_vec()
+}
+
+/// What follows a command, to see how it left the terminal.
+const AFTERWARDS: &str = "echo ended with $?; stty -a";
+
+/// A terminal in which `segl` runs, in a folder of its own with an encrypted key.
+struct Terminal {
+    process: Child,
+    keyboard: ChildStdin,
+    output: ChildStdout,
+    screen: String,
+    // Gone when this is.
+    _folder: tempfile::TempDir,
+}
+
+impl Terminal {
+    fn with(arguments: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| {
+            write_file(&folder.path().join(name), content, Mode::Private, false).unwrap();
+        };
+        write("key.pem", &encrypted_key());
+        write("segl.toml", CONFIGURATION.as_bytes());
+        write("run", format!("{} {arguments}; {AFTERWARDS}", env!("CARGO_BIN_EXE_segl")).as_bytes());
+        let mut process = Command::new("timeout")
+            .args(["120", "script", "-qec", "sh run", "/dev/null"])
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let keyboard = process.stdin.take().unwrap();
+        let output = process.stdout.take().unwrap();
+        Self { process, keyboard, output, screen: String::new(), _folder: folder }
+    }
+
+    /// Waits until `text` shows once more than it did so far, then types `keys`.
+    fn type_after(&mut self, text: &str, keys: &str) {
+        let seen = self.screen.len();
+        while !self.screen[seen..].contains(text) {
+            let mut some = [0; 256];
+            let count = self.output.read(&mut some).unwrap();
+            assert!(count > 0, "{text} never showed: {}", self.screen);
+            self.screen.push_str(&String::from_utf8_lossy(&some[..count]));
+        }
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    /// All that showed, once everything has ended. What is typed must show again then.
+    fn screen(mut self) -> String {
+        let mut rest = Vec::new();
+        // Held open until here: nobody types any more, and nobody goes away.
+        self.output.read_to_end(&mut rest).unwrap();
+        let status = self.process.wait().unwrap();
+        self.screen.push_str(&String::from_utf8_lossy(&rest));
+        let screen = self.screen;
+        assert!(status.success(), "{status}: {screen}");
+        for mode in ["echo", "icanon", "isig"] {
+            assert!(
+                screen.split_whitespace().any(|word| word == mode),
+                "the terminal is left without {mode}: {screen}"
+            );
+        }
+        screen
+    }
+}
+
+const QUESTION: &str = "Password of the key file of s";
+
 #[test]
 fn a_person_who_does_not_type_the_password_in_time_gets_the_terminal_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let encrypted = include_bytes!("../fuzz/corpus/key_file/encrypted.pem");
-    write_file(&folder.path().join("key.pem"), encrypted, Mode::Private, false).unwrap();
-    write_file(&folder.path().join("segl.toml"), CONFIGURATION.as_bytes(), Mode::Private, false).unwrap();
-    let script = format!("{} grant t --timeout 1; echo ended with $?; stty -a", env!("CARGO_BIN_EXE_segl"));
-    write_file(&folder.path().join("run"), script.as_bytes(), Mode::Private, false).unwrap();
+    let screen = Terminal::with("grant t --timeout 1").screen();
+    assert!(screen.contains(QUESTION) && screen.contains("ended with 3"), "{screen}");
+}
 
-    let mut terminal = Command::new("timeout")
-        .args(["60", "script", "-qec", "sh run", "/dev/null"])
-        .current_dir(&folder)
-        .stdin(Stdio::piped())
-        .stdout(fs::File::create(folder.path().join("screen")).unwrap())
-        .spawn()
-        .unwrap();
-    // Held open: nobody types, and nobody goes away.
-    let keyboard = terminal.stdin.take();
-    let status = terminal.wait().unwrap();
-    drop(keyboard);
+#[test]
+fn a_person_who_gives_up_with_ctrl_c_gets_the_terminal_back() {
+    let mut terminal = Terminal::with("grant t");
+    terminal.type_after(QUESTION, "secr\u{3}");
+    let screen = terminal.screen();
+    assert!(screen.contains("ended with 130") && !screen.contains("secr"), "{screen}");
+}
 
-    let screen = fs::read_to_string(folder.path().join("screen")).unwrap();
-    assert!(status.success(), "{status}: {screen}");
-    assert!(screen.contains("Password of the key file of s:"), "{screen}");
-    assert!(screen.contains("ended with 3"), "{screen}");
-    assert!(screen.split_whitespace().any(|word| word == "echo"), "what is typed stays invisible: {screen}");
+#[test]
+fn a_person_who_mistypes_is_asked_three_times_and_no_more() {
+    let mut terminal = Terminal::with("grant t");
+    terminal.type_after(&format!("{QUESTION}: "), "wrong1\r");
+    terminal.type_after(&format!("{QUESTION}, try 2 of 3: "), "wrong2\r");
+    terminal.type_after(&format!("{QUESTION}, last try"), "wrong3\r");
+    let screen = terminal.screen();
+    assert!(screen.contains("ended with 2") && !screen.contains("wrong1"), "{screen}");
+    assert_eq!(screen.matches("another try").count(), 2, "{screen}");
+}
+
+#[test]
+fn a_password_that_is_right_the_second_time_is_right() {
+    let mut terminal = Terminal::with("grant t --decode");
+    terminal.type_after(&format!("{QUESTION}: "), "wrong\r");
+    terminal.type_after("try 2 of 3: ", &format!("{PASSWORD}\r"));
+    let screen = terminal.screen();
+    assert!(screen.contains("\"iss\": \"c\"") && screen.contains("ended with 0"), "{screen}");
 }

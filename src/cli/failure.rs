@@ -4,7 +4,7 @@ use crate::{
     config,
     grant::InvalidRequest,
     pipeline,
-    sign::{self, Fault, pkcs11::profile::ProfileError},
+    sign::{self, Fault, PinProblem, pkcs11::profile::ProfileError},
     state, token,
 };
 
@@ -25,12 +25,23 @@ pub(crate) struct Failure {
     outcome: Outcome,
     what: String,
     remedy: String,
+    pin_refused: bool,
 }
 
 impl Failure {
     /// A failure that a person must mend.
     pub(crate) fn needs_person(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { outcome: Outcome::NeedsPerson, what: what.into(), remedy: remedy.into() }
+        Self { outcome: Outcome::NeedsPerson, what: what.into(), remedy: remedy.into(), pin_refused: false }
+    }
+
+    /// Whether a device, or the encryption of a key file, refused the PIN or password that it was given.
+    pub(crate) fn is_refused_pin(&self) -> bool {
+        self.pin_refused
+    }
+
+    /// What happened, in one sentence.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
     }
 
     /// The exit code.
@@ -53,15 +64,29 @@ fn outcome_of(fault: Fault) -> Outcome {
     }
 }
 
+fn is_refused_pin(error: &sign::Error) -> bool {
+    matches!(error, sign::Error::Pin { problem: PinProblem::Refused(_), .. })
+}
+
 impl From<token::Error> for Failure {
     fn from(error: token::Error) -> Self {
-        Self { outcome: outcome_of(error.kind()), what: error.to_string(), remedy: error.remedy() }
+        Self {
+            outcome: outcome_of(error.kind()),
+            what: error.to_string(),
+            remedy: error.remedy(),
+            pin_refused: matches!(&error, token::Error::Sign(error) if is_refused_pin(error)),
+        }
     }
 }
 
 impl From<sign::Error> for Failure {
     fn from(error: sign::Error) -> Self {
-        Self { outcome: outcome_of(error.kind()), what: error.to_string(), remedy: error.remedy() }
+        Self {
+            outcome: outcome_of(error.kind()),
+            what: error.to_string(),
+            remedy: error.remedy(),
+            pin_refused: is_refused_pin(&error),
+        }
     }
 }
 

@@ -89,6 +89,20 @@ pub enum Error {
         /// Its owner's user number.
         owner: u32,
     },
+    /// Others than its owner can change a helper program.
+    #[error("{} can be changed by others than its owner (mode {mode:04o})", path.display())]
+    Changeable {
+        /// The program, or the folder it is in.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The person at the terminal has been asked as often as one is.
+    #[error("{what} has been asked for {} times", super::MOST_TRIES)]
+    AskedOften {
+        /// What was asked for.
+        what: String,
+    },
     /// More bytes than any secret has.
     #[error("{source_name} gives more than {LONGEST} bytes")]
     TooLong {
@@ -138,6 +152,8 @@ impl Error {
             Self::Owner { path, .. } => {
                 format!("Run: chown \"$(id -u)\" {} (as root, with the right user)", quoted(path))
             }
+            Self::Changeable { path, .. } => format!("Run: chmod go-w {}", quoted(path)),
+            Self::AskedOften { .. } => "Make sure of it, then start again.".to_owned(),
             Self::TooLong { source_name } => {
                 format!("Check that {source_name} gives the secret and nothing else.")
             }

@@ -1,8 +1,11 @@
 use std::{
     ffi::OsString,
     io::{self, Read},
-    os::fd::AsFd,
-    os::unix::process::CommandExt,
+    os::{
+        fd::AsFd,
+        unix::{fs::MetadataExt, process::CommandExt},
+    },
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -30,7 +33,10 @@ pub(super) fn run(
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     let Some((program, arguments)) = argv.split_first() else { return Ok(None) };
-    let spawned = Command::new(program)
+    let Some(found) = located(program, variable) else { return Ok(None) };
+    check_trusted(source, &found)?;
+    let spawned = Command::new(found)
+        .arg0(program)
         .args(arguments)
         .env_clear()
         .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, variable(name)?))))
@@ -58,6 +64,41 @@ pub(super) fn run(
         Ok(Ended::TooLate) => Err(Error::Deadline { source_name: source.to_string(), after: deadline }),
         Err(error) => Err(refused(error.kind())),
     }
+}
+
+/// The file that a program's name leads to: by itself when it has a slash, else along `PATH`, as execvp(3) does.
+fn located(program: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let found = if program.contains('/') {
+        PathBuf::from(program)
+    } else {
+        let is_program =
+            |path: &PathBuf| path.metadata().is_ok_and(|it| it.is_file() && it.mode() & 0o111 != 0);
+        std::env::split_paths(&variable("PATH")?).map(|folder| folder.join(program)).find(is_program)?
+    };
+    // Where symbolic links lead in the end is what runs, and what is looked at below.
+    found.canonicalize().ok()
+}
+
+/// Refuses a program that somebody else could put their own in place of: they would be handed nothing, but what they
+/// answer would be tried as a PIN, and they would run as this user.
+fn check_trusted(source: &Source, program: &Path) -> Result<(), Error> {
+    let looked_at = |path: &Path| {
+        path.metadata().map_err(|error| Error::Io { source_name: source.to_string(), kind: error.kind() })
+    };
+    let file = looked_at(program)?;
+    if file.uid() != 0 && file.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Error::Owner { path: program.to_owned(), owner: file.uid() });
+    }
+    if file.mode() & 0o022 != 0 {
+        return Err(Error::Changeable { path: program.to_owned(), mode: file.mode() & 0o7777 });
+    }
+    let Some(folder) = program.parent() else { return Ok(()) };
+    let mode = looked_at(folder)?.mode() & 0o7777;
+    // In a folder with the sticky bit, as /tmp, nobody can replace a file of another user.
+    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+        return Err(Error::Changeable { path: folder.to_owned(), mode });
+    }
+    Ok(())
 }
 
 /// A running helper. However it is left, its process group is ended and the process reaped.
@@ -196,6 +237,42 @@ mod tests {
     fn a_helper_that_is_not_there_is_a_source_that_does_not_exist() {
         let argv = vec!["/nonexistent/helper".to_owned()];
         assert_eq!(run(&Source::Exec(argv.clone()), &argv, DEADLINE, &|_| None), Ok(None));
+    }
+
+    #[test]
+    fn a_helper_that_others_can_change_is_not_run() {
+        use std::{fs, fs::Permissions, os::unix::fs::PermissionsExt};
+
+        let home = tempfile::tempdir().unwrap();
+        let helper = home.path().join("helper");
+        fs::write(&helper, "#!/bin/sh\necho 1234\n").unwrap();
+        let argv = vec![helper.display().to_string()];
+        let outcome = |of_file: u32, of_folder: u32| {
+            fs::set_permissions(&helper, Permissions::from_mode(of_file)).unwrap();
+            fs::set_permissions(home.path(), Permissions::from_mode(of_folder)).unwrap();
+            run(&Source::Exec(argv.clone()), &argv, DEADLINE, &|_| None)
+        };
+        for mode in [0o500, 0o755] {
+            assert_eq!(outcome(mode, 0o755).unwrap().unwrap().as_slice(), b"1234\n");
+        }
+        for mode in [0o775, 0o757] {
+            let error = outcome(mode, 0o755).unwrap_err();
+            assert_eq!(error, Error::Changeable { path: helper.canonicalize().unwrap(), mode });
+            assert!(error.remedy().starts_with("Run: chmod go-w "), "{}", error.remedy());
+        }
+        assert!(matches!(outcome(0o755, 0o777), Err(Error::Changeable { mode: 0o777, .. })));
+        assert!(outcome(0o755, 0o1777).is_ok(), "the sticky bit keeps others from replacing it");
+    }
+
+    #[test]
+    fn a_helper_without_a_slash_is_looked_for_along_the_path() {
+        let argv = ["echo", "1234"].map(String::from).to_vec();
+        let run = |path: &str| {
+            let variable = |name: &str| (name == "PATH").then(|| OsString::from(path));
+            run(&Source::Exec(argv.clone()), &argv, DEADLINE, &variable)
+        };
+        assert_eq!(run("/nonexistent:/bin").unwrap().unwrap().as_slice(), b"1234\n");
+        assert_eq!(run("/nonexistent"), Ok(None));
     }
 
     #[test]

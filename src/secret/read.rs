@@ -12,7 +12,7 @@ use std::{
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::{Error, LONGEST, Source, exec};
+use super::{Error, LONGEST, Source, exec, prompt};
 
 /// The secret of `source`; `None` when the source does not exist.
 pub(super) fn read(
@@ -28,9 +28,12 @@ pub(super) fn read(
         },
         Source::File(path) => from_file(source, path, ModeRule::OwnerOnly)?,
         Source::Exec(argv) => exec::run(source, argv, exec::DEADLINE, variable)?,
-        Source::Prompt => from_terminal(source, what)?,
+        Source::Prompt => prompt::read(what)?,
         Source::Env(name) => variable(name).map(|value| Zeroizing::new(value.into_vec())),
     };
+    if bytes.is_some() && *source != Source::Prompt {
+        prompt::something_else_was_read();
+    }
     bytes.map(|bytes| text(source, &bytes)).transpose()
 }
 
@@ -84,18 +87,8 @@ fn read_limited(source: &Source, reader: &mut impl Read) -> Result<Zeroizing<Vec
     Ok(buffer)
 }
 
-fn from_terminal(source: &Source, what: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let terminal = File::options().read(true).write(true).open("/dev/tty");
-    if !terminal.is_ok_and(|terminal| io::IsTerminal::is_terminal(&terminal)) {
-        return Ok(None);
-    }
-    let typed = rpassword::prompt_password(format!("{what}: "))
-        .map_err(|error| Error::Io { source_name: source.to_string(), kind: error.kind() })?;
-    Ok(Some(Zeroizing::new(typed.into_bytes())))
-}
-
 /// Checks length and encoding and takes one line end off.
-fn text(source: &Source, bytes: &[u8]) -> Result<SecretString, Error> {
+pub(super) fn text(source: &Source, bytes: &[u8]) -> Result<SecretString, Error> {
     if bytes.len() > LONGEST {
         return Err(Error::TooLong { source_name: source.to_string() });
     }
