@@ -45,6 +45,13 @@ impl Call {
         Self::within(clock, DEFAULT_PATIENCE)
     }
 
+    /// The same request that gives up at `deadline` (monotonic) at the latest: a part of what the caller asked for.
+    #[must_use]
+    pub fn no_later_than(mut self, deadline: Instant) -> Self {
+        self.deadline = self.deadline.min(deadline);
+        self
+    }
+
     /// The same request with nobody waiting for it.
     #[must_use]
     pub fn in_background(mut self) -> Self {

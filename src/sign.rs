@@ -10,12 +10,14 @@
 //! come, so that `iat` does not age in a queue.
 
 mod error;
+mod failover;
 mod file;
 pub mod pkcs11;
 mod verify;
 
 pub use self::{
     error::{Error, Fault, PinProblem, Retry, Sought},
+    failover::Failover,
     file::{FileSigner, Password},
     pkcs11::Pkcs11Signer,
 };
@@ -39,8 +41,8 @@ pub struct Key {
     pub algorithm: Algorithm,
     /// The public half.
     pub public_key: RsaPublicKey,
-    /// Rises each time the signer found its key anew (a device that came back, a file read again): a proof made
-    /// for one generation is repeated for the next.
+    /// Another one each time the signer found its key anew (a device that came back, a file read again): a proof made
+    /// for one generation is repeated for the next. Two keys of one signer never have the same.
     pub generation: u64,
     /// The device that holds it, as `label (serial)`; `None` for files.
     pub device: Option<String>,
@@ -101,6 +103,12 @@ pub trait Signer: Send + Sync + fmt::Debug {
 
     /// A snapshot; touches nothing.
     fn health(&self) -> Health;
+
+    /// Whether this signer has more than one key, so that a `kid`, which names one, cannot stand for it. As far as it is
+    /// known; touches nothing.
+    fn has_several_keys(&self) -> bool {
+        false
+    }
 }
 
 /// Who we are at the authority.
@@ -161,6 +169,9 @@ impl Credential {
     /// [`Error`] when the key cannot be had, is none that Maskinporten takes, or is not the certificate's.
     pub async fn prove(&self, call: &Call) -> Result<Proven, Error> {
         let key = self.signer.key(call).await?;
+        if matches!(self.identity, Identity::KeyId(_)) && self.signer.has_several_keys() {
+            return Err(Error::SeveralKeys { reason: "a kid names one key".into() });
+        }
         if let Some(proven) = self.remembered(key.generation) {
             return Ok(proven);
         }
@@ -183,6 +194,10 @@ impl Credential {
                 let certified =
                     chain.leaf().public_key().map_err(|why| Error::Certificate(why.to_string()))?;
                 if certified != key.public_key {
+                    if matches!(source, CertificateSource::Beside) && self.signer.has_several_keys() {
+                        // Between the two questions another device's turn came.
+                        return Err(Error::KeyChanged);
+                    }
                     return Err(Error::Mismatch {
                         certificate: certified.thumbprint(),
                         key: key.public_key.thumbprint(),

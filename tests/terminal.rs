@@ -1,6 +1,10 @@
 //! A person at a terminal, which `script` (of util-linux) plays.
 
 #![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+)]
 
 use std::{
     io::{Read, Write},
@@ -78,7 +82,7 @@ impl Terminal {
             let mut some = [0; 256];
             let count = self.output.read(&mut some).unwrap();
             assert!(count > 0, "{text} never showed: {}", self.screen);
-            self.screen.push_str(&String::from_utf8_lossy(&some[..count]));
+            self.screen.push_str(&String::from_utf8_lossy(some.get(..count).unwrap()));
         }
         self.keyboard.write_all(keys.as_bytes()).unwrap();
         self.keyboard.flush().unwrap();

@@ -9,7 +9,7 @@ use crate::{
     http,
     secret::Sources,
     sign::{
-        self, CertificateSource, FileSigner, Identity, PinProblem, Signer,
+        self, CertificateSource, Failover, FileSigner, Identity, PinProblem, Signer,
         pkcs11::{Device, Modules, Pin, Pkcs11Signer, Profiles, Uri},
     },
 };
@@ -76,12 +76,19 @@ pub fn signer(
     let (name, sources) = (signer.name.clone(), signer.pin.clone());
     Ok(match &signer.key {
         config::Key::Pkcs11(uris) => {
-            let uri = uris.only().cloned().ok_or_else(|| sign::Error::Uri {
-                uri: signer.key.to_string(),
-                problem: "one signer with several devices cannot be wired yet".into(),
-            })?;
-            let device = device(modules, uri, signer.profile.clone(), sources);
-            Arc::new(Pkcs11Signer::new(device, signer.algorithm)?.with_certificates(further))
+            let one = |uri: &Uri| -> Result<Arc<dyn Signer>, sign::Error> {
+                let device = device(modules, uri.clone(), signer.profile.clone(), sources.clone());
+                let signer = Pkcs11Signer::new(device, signer.algorithm)?;
+                Ok(Arc::new(signer.with_certificates(further.clone())))
+            };
+            match uris.only() {
+                Some(uri) => one(uri)?,
+                None => {
+                    let mut members = uris.iter().map(one).collect::<Result<Vec<_>, _>>()?.into_iter();
+                    let first = members.next().ok_or(sign::Error::Closed)?;
+                    Arc::new(Failover::new(first, members, clock.clone()))
+                }
+            }
         }
         config::Key::File(path) => Arc::new(
             FileSigner::new(path, signer.algorithm, password(name, sources), clock.clone())

@@ -195,6 +195,12 @@ pub enum Error {
     /// The certificate cannot be used for a grant.
     #[error("the certificate cannot be used: {0}")]
     Certificate(String),
+    /// The devices of one signer hold different keys, and that cannot be.
+    #[error("the devices of this signer hold different keys, and {reason}")]
+    SeveralKeys {
+        /// Why that cannot be here.
+        reason: String,
+    },
     /// The key changed between proof and signature: the device came back with another one.
     #[error("the key changed while a grant was being signed")]
     KeyChanged,
@@ -279,6 +285,9 @@ impl Error {
             }
             Self::Mismatch { .. } => "Use the certificate that was issued for this key.".into(),
             Self::Certificate(_) => "Run `segl keys` to see which certificates stand beside the key.".into(),
+            Self::SeveralKeys { .. } => {
+                "Give each key a signer of its own, or put certificates of the same organisation beside the keys.".into()
+            }
             Self::KeyChanged => "Try again.".into(),
             Self::Busy { .. } => "Try again in a second; more lanes help if the device takes them.".into(),
             Self::Deadline => "See whether the device hangs; restart its service if it does.".into(),

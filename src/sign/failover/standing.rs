@@ -1,0 +1,277 @@
+//! What is known of each member, and which of them signs. Nothing here waits or touches a device.
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    certificate::Certificate,
+    clock::Instant,
+    jose::RsaPublicKey,
+    sign::{Error, Fault, Key, PinProblem},
+};
+
+/// A member that failed is asked again after this time, and after twice as long each time it fails again ...
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// ... up to this one, which is also how long one rests that a person must mend.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Where keys differ, certificates are looked at this often: one may have been renewed beside its key.
+const CERTIFICATES_ANEW: Duration = Duration::from_secs(600);
+
+/// All members in the order of the configuration, and the names that their keys go by.
+#[derive(Debug)]
+pub(super) struct State {
+    members: Vec<Standing>,
+    current: Option<usize>,
+    announced: Vec<Announced>,
+    generations: u64,
+    compared: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Standing {
+    key: Option<Key>,
+    leaf: Option<Certificate>,
+    turn: Turn,
+    /// Since the last signature.
+    failures: u32,
+    trouble: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nobody has asked it for anything.
+    Unasked,
+    /// It may be asked for signatures.
+    Ready,
+    /// It failed, and is asked again then.
+    After(Instant),
+    /// Its PIN was refused or is locked: nothing is asked that may cost another try.
+    Left,
+}
+
+/// A public key and the generation it goes by. One generation never stands for two keys.
+#[derive(Clone, Debug)]
+pub(super) struct Announced {
+    public_key: RsaPublicKey,
+    generation: u64,
+    /// Whether a device that holds it came back since: its certificates may be others.
+    stale: bool,
+}
+
+impl State {
+    pub(super) fn of(members: usize) -> Self {
+        let standing = || Standing { key: None, leaf: None, turn: Turn::Unasked, failures: 0, trouble: None };
+        Self {
+            members: std::iter::repeat_with(standing).take(members).collect(),
+            current: None,
+            announced: Vec::new(),
+            generations: 0,
+            compared: None,
+        }
+    }
+
+    /// Those that should be asked for their key now. When none is ready, a pause that is not over keeps nobody.
+    pub(super) fn due(&self, now: Instant) -> Vec<usize> {
+        let any_ready = self.any_ready();
+        let anew = self.keys_differ() && self.compared.is_none_or(|at| now.since(at) >= CERTIFICATES_ANEW);
+        self.indices(|standing| match standing.turn {
+            Turn::Unasked => true,
+            Turn::After(at) => at <= now || !any_ready,
+            Turn::Ready => anew,
+            Turn::Left => false,
+        })
+    }
+
+    /// Those whose certificates should be read now: where keys differ, the certificates decide.
+    pub(super) fn uncertified(&mut self, now: Instant) -> Vec<usize> {
+        if !self.keys_differ() {
+            return Vec::new();
+        }
+        let anew = self.compared.is_none_or(|at| now.since(at) >= CERTIFICATES_ANEW);
+        if anew {
+            self.compared = Some(now);
+        }
+        self.indices(|standing| standing.turn == Turn::Ready && (anew || standing.leaf.is_none()))
+    }
+
+    fn indices(&self, wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
+        let numbered = self.members.iter().enumerate();
+        numbered.filter(|(_, standing)| wanted(standing)).map(|(index, _)| index).collect()
+    }
+
+    pub(super) fn any_ready(&self) -> bool {
+        self.members.iter().any(|standing| standing.turn == Turn::Ready)
+    }
+
+    /// Whether any but this one is.
+    pub(super) fn others_ready(&self, index: usize) -> bool {
+        self.indices(|standing| standing.turn == Turn::Ready).iter().any(|other| *other != index)
+    }
+
+    /// Whether members were seen with different keys, wherever they are now.
+    pub(super) fn keys_differ(&self) -> bool {
+        let mut keys = self.members.iter().filter_map(|standing| Some(&standing.key.as_ref()?.public_key));
+        keys.next().is_some_and(|first| keys.any(|other| other != first))
+    }
+
+    /// The key of a member, if it is known.
+    pub(super) fn key(&self, index: usize) -> Option<&Key> {
+        self.members.get(index)?.key.as_ref()
+    }
+
+    /// A member showed its key. Whether it is another one than before, or a device that came back.
+    pub(super) fn met(&mut self, index: usize, key: &Key) -> bool {
+        let Some(standing) = self.members.get_mut(index) else { return false };
+        standing.turn = Turn::Ready;
+        standing.trouble = None;
+        let before = standing.key.replace(key.clone());
+        let is_new = before.as_ref().is_none_or(|before| before.generation != key.generation);
+        if is_new {
+            standing.leaf = None;
+        }
+        if is_new && before.is_some() {
+            let concerned = self.announced.iter_mut().filter(|it| it.public_key == key.public_key);
+            concerned.for_each(|announced| announced.stale = true);
+        }
+        is_new
+    }
+
+    /// A member showed the certificate of its key.
+    pub(super) fn certified(&mut self, index: usize, leaf: Certificate) {
+        let Some(standing) = self.members.get_mut(index) else { return };
+        let before = standing.leaf.replace(leaf);
+        let (Some(before), Some(key)) = (before, &standing.key) else { return };
+        if standing.leaf.as_ref().is_some_and(|leaf| leaf.der() != before.der()) {
+            let concerned = self.announced.iter_mut().filter(|it| it.public_key == key.public_key);
+            concerned.for_each(|announced| announced.stale = true);
+        }
+    }
+
+    /// A member signed.
+    pub(super) fn signed(&mut self, index: usize) {
+        if let Some(standing) = self.members.get_mut(index) {
+            standing.failures = 0;
+            standing.trouble = None;
+        }
+    }
+
+    /// A member failed, and others go on.
+    pub(super) fn failed(&mut self, index: usize, error: Error, now: Instant) {
+        use PinProblem::{Length, Missing, Source};
+
+        let Some(standing) = self.members.get_mut(index) else { return };
+        standing.turn = match (&error, error.kind()) {
+            // Too much to do, or the program ends: neither says anything of the device.
+            (_, Fault::Load) => return,
+            // Where no try was spent, the source may be mended meanwhile.
+            (Error::Pin { problem: Missing | Source(_) | Length(..), .. }, _) => {
+                Turn::After(now + LONGEST_PAUSE)
+            }
+            (Error::Pin { .. }, _) => Turn::Left,
+            (_, Fault::Configuration) => Turn::After(now + LONGEST_PAUSE),
+            _ => {
+                let doublings = standing.failures.min(16);
+                standing.failures = standing.failures.saturating_add(1);
+                Turn::After(now + LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(doublings)))
+            }
+        };
+        standing.trouble = Some(error);
+    }
+
+    /// The member that signs: where all have the same key, the one that did so last, as long as it can; where keys
+    /// differ, the one with the newest certificate that is valid at `wall`.
+    pub(super) fn choose(&mut self, wall: SystemTime) -> Result<usize, Error> {
+        let ready = self.indices(|standing| standing.turn == Turn::Ready);
+        let Some(first) = ready.first().copied() else {
+            return Err(self.trouble().unwrap_or(Error::Deadline));
+        };
+        let chosen = if self.keys_differ() {
+            self.check_organisations()?;
+            self.newest(&ready, wall)?
+        } else {
+            self.current.filter(|current| ready.contains(current)).unwrap_or(first)
+        };
+        self.current = Some(chosen);
+        Ok(chosen)
+    }
+
+    fn newest(&self, ready: &[usize], wall: SystemTime) -> Result<usize, Error> {
+        let certified = || {
+            // The last of equals would win, and the first of the configuration should.
+            ready.iter().rev().filter_map(|index| Some((*index, self.members.get(*index)?.leaf.as_ref()?)))
+        };
+        let valid = certified().filter(|(_, leaf)| leaf.is_valid_at(wall));
+        let newest = valid.max_by_key(|(_, leaf)| (leaf.not_before(), leaf.not_after()));
+        // When all are over, the authority says so in its own words.
+        let chosen = newest.or_else(|| certified().max_by_key(|(_, leaf)| leaf.not_after()));
+        chosen.map(|(index, _)| index).ok_or_else(|| Error::SeveralKeys {
+            reason: match self.trouble() {
+                Some(why) => format!("no certificate says which is the newest: {why}"),
+                None => "no certificate says which is the newest".into(),
+            },
+        })
+    }
+
+    fn check_organisations(&self) -> Result<(), Error> {
+        let mut names =
+            self.members.iter().filter_map(|standing| Some(organisation(standing.leaf.as_ref()?)));
+        let Some(first) = names.next() else { return Ok(()) };
+        match names.find(|other| *other != first) {
+            None => Ok(()),
+            Some(other) => Err(Error::SeveralKeys {
+                reason: format!("they are of two organisations: {first} and {other}"),
+            }),
+        }
+    }
+
+    /// `chosen` and those that can stand in for it: ready, with the same key.
+    pub(super) fn order(&self, chosen: usize) -> Vec<usize> {
+        let wanted = self.key(chosen).map(|key| &key.public_key);
+        let stands_in = |standing: &Standing| {
+            standing.turn == Turn::Ready && standing.key.as_ref().map(|key| &key.public_key) == wanted
+        };
+        let others = self.indices(stands_in).into_iter().filter(|index| *index != chosen);
+        std::iter::once(chosen).chain(others).collect()
+    }
+
+    /// The generation that a key is made known by: a new one when a device that holds it came back since.
+    pub(super) fn announce(&mut self, public_key: &RsaPublicKey) -> u64 {
+        self.announced.retain(|it| it.public_key != *public_key || !it.stale);
+        self.announce_once(public_key)
+    }
+
+    /// The same, without asking whether a device came back: whoever has a proof keeps it for this signature.
+    pub(super) fn announce_once(&mut self, public_key: &RsaPublicKey) -> u64 {
+        if let Some(generation) = Announced::generation_of(&self.announced, public_key) {
+            return generation;
+        }
+        self.generations += 1;
+        let public_key = public_key.clone();
+        self.announced.push(Announced { public_key, generation: self.generations, stale: false });
+        self.generations
+    }
+
+    /// All keys that have been made known, and by what.
+    pub(super) fn announced(&self) -> Vec<Announced> {
+        self.announced.clone()
+    }
+
+    /// What is wrong with the first member that something is wrong with.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.members.iter().find_map(|standing| standing.trouble.clone())
+    }
+}
+
+impl Announced {
+    /// The generation of this key among those that were known.
+    pub(super) fn generation_of(known: &[Self], public_key: &RsaPublicKey) -> Option<u64> {
+        known.iter().find(|it| it.public_key == *public_key).map(|it| it.generation)
+    }
+}
+
+/// Whose a certificate is: by number, else by what the certificate says.
+fn organisation(leaf: &Certificate) -> String {
+    let number = leaf.organisation_number().ok().map(|number| number.to_string());
+    let said = || leaf.organization_identifier().or(leaf.organisation()).or(leaf.common_name());
+    number.or_else(|| said().map(str::to_owned)).unwrap_or_else(|| "one that is not named".into())
+}
