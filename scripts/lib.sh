@@ -55,3 +55,11 @@ need_build_packages() {
 need_softhsm() {
     need_package softhsm2 "PKCS#11 device in software" command -v softhsm2-util
 }
+
+# What building Kryoptic takes: bindings to OpenSSL are made by libclang, and it stores in SQLite.
+need_kryoptic_packages() {
+    need_package libssl-dev "OpenSSL headers, for Kryoptic" test -e /usr/include/openssl/ssl.h
+    need_package pkg-config "finds OpenSSL and SQLite, for Kryoptic" command -v pkg-config
+    need_package libsqlite3-dev "SQLite headers, for Kryoptic" test -e /usr/include/sqlite3.h
+    need_package libclang-dev "libclang, for Kryoptic" compgen -G "/usr/lib/llvm-*/lib/libclang.so*"
+}

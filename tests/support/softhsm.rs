@@ -1,16 +1,16 @@
 //! A SoftHSM2 device of one's own, for tests.
-//!
-//! SoftHSM2 reads `SOFTHSM2_CONF` from the environment of the process that loads it, and what it has read is shared
-//! by the whole process. So each test runs in a process of its own: the test binary calls itself.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[path = "alone.rs"]
+mod alone;
+
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -28,53 +28,41 @@ use segl::{
 
 pub(crate) const PIN: &str = "4711-0815";
 
-/// Longer than any test takes on a busy machine: a test that hangs is to fail, not to hang the run.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 pub(crate) const SO_PIN: &str = "so-4711-0815";
-const FOLDER: &str = "SEGL_TEST_SOFTHSM_FOLDER";
 pub(crate) const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// Runs `body` in a process that has SoftHSM2 to itself; `name` is the name of the calling test.
 pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
-    if let Some(folder) = env::var_os(FOLDER) {
-        let folder = PathBuf::from(folder);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let body = body(SoftHsm { folder: folder.clone() });
-            tokio::time::timeout(PATIENCE, body).await.expect("the device hangs");
-        });
-        fs::write(folder.join("done"), name).unwrap();
-        return;
-    }
-    assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2 opensc");
-    assert!(spy().is_some(), "pkcs11-spy is missing: apt-get install opensc-pkcs11");
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("tokens")).unwrap();
-    let configuration = folder.path().join("softhsm2.conf");
-    let tokens = folder.path().join("tokens");
-    fs::write(
-        &configuration,
-        format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-            tokens.display()
-        ),
-    )
-    .unwrap();
-    let output = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(FOLDER, folder.path())
-        .env("SOFTHSM2_CONF", configuration)
-        .env("PKCS11SPY", LIBRARY)
-        .env("PKCS11SPY_OUTPUT", folder.path().join("spy.log"))
-        .stdin(Stdio::null())
-        .output()
+    let environment = |folder: &Path| {
+        assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2 opensc");
+        let spy = spy();
+        assert!(spy.is_some(), "pkcs11-spy is missing: apt-get install opensc-pkcs11");
+        let tokens = folder.join("tokens");
+        fs::create_dir(&tokens).unwrap();
+        let configuration = folder.join("softhsm2.conf");
+        fs::write(
+            &configuration,
+            format!(
+                "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+                tokens.display()
+            ),
+        )
         .unwrap();
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}\n{said}", output.status);
-    // A name that fits no test would make the child succeed without having done anything.
-    assert!(folder.path().join("done").exists(), "{name} is the name of no test here\n{said}");
+        vec![
+            ("SOFTHSM2_CONF", configuration.into()),
+            ("PKCS11SPY", LIBRARY.into()),
+            ("PKCS11SPY_OUTPUT", folder.join("spy.log").into()),
+        ]
+    };
+    alone::alone(name, environment, async |folder| {
+        let handed_out = Arc::new(Mutex::default());
+        body(SoftHsm { folder, handed_out: handed_out.clone() }).await;
+        // A process that ends while another thread finalizes a library crashes in it.
+        let handed_out: Vec<Arc<Modules>> = std::mem::take(&mut handed_out.lock().unwrap());
+        for modules in handed_out {
+            modules.shutdown(&call()).await.unwrap();
+        }
+    });
 }
 
 /// The library that writes down every call; its folder is named after the machine's architecture.
@@ -86,6 +74,7 @@ pub(crate) fn spy() -> Option<PathBuf> {
 /// The SoftHSM2 of this process.
 pub(crate) struct SoftHsm {
     folder: PathBuf,
+    handed_out: Arc<Mutex<Vec<Arc<Modules>>>>,
 }
 
 impl SoftHsm {
@@ -130,7 +119,9 @@ impl SoftHsm {
     }
 
     pub(crate) fn modules(&self) -> Arc<Modules> {
-        modules()
+        let modules = modules();
+        self.handed_out.lock().unwrap().push(modules.clone());
+        modules
     }
 
     pub(crate) fn device(&self, modules: &Arc<Modules>, uri: &str) -> Device {

@@ -1,0 +1,272 @@
+//! Real PKCS#11 modules, each with devices of one's own: everything lies in the test's folder and listens on loopback
+//! only, and ends with the test's process.
+
+#[path = "alone.rs"]
+mod alone;
+#[path = "fixture/daemon.rs"]
+mod daemon;
+#[path = "fixture/kryoptic.rs"]
+mod kryoptic;
+#[path = "fixture/p11_kit.rs"]
+mod p11_kit;
+#[path = "fixture/softhsm2.rs"]
+mod softhsm2;
+
+pub(crate) use self::{kryoptic::KRYOPTIC, p11_kit::P11_KIT, softhsm2::SOFTHSM2};
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsString,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use segl::{
+    call::Call,
+    clock::SystemClock,
+    jose::Algorithm,
+    sign::{
+        Pkcs11Signer,
+        pkcs11::{Device, KeyPair, Modules, NewKeyPair, Pin, PinState, Uri},
+    },
+};
+
+/// PIN of every device made here.
+pub(crate) const PIN: &str = "4711-0815";
+
+const SO_PIN: &str = "so-4711-0815";
+
+const WATCHER: &str = "watcher.so";
+
+/// A kind of PKCS#11 module, and how to have one.
+pub(crate) struct Module {
+    /// As people call it.
+    pub(crate) name: &'static str,
+    /// Where its library lies on this machine; `None` when it does not.
+    pub(crate) library: fn() -> Option<PathBuf>,
+    /// Programs that are needed besides.
+    pub(crate) programs: &'static [&'static str],
+    /// What has them all.
+    pub(crate) install: &'static str,
+    /// Fills the folder, and says what the process that loads the library finds in its environment.
+    pub(crate) environment: fn(&Path) -> Vec<(&'static str, OsString)>,
+    /// Starts what the library talks to.
+    pub(crate) start: fn(&Path) -> Box<dyn Backend>,
+    /// How it differs from others.
+    pub(crate) nature: Nature,
+}
+
+/// In what modules differ that all keep to the standard, measured on each.
+#[derive(Clone, Copy)]
+pub(crate) struct Nature {
+    /// Its library says that it is made by this company.
+    pub(crate) manufacturer: &'static str,
+    /// How many devices can be made.
+    pub(crate) devices: usize,
+    /// No two devices have one serial number.
+    pub(crate) has_serials: bool,
+    /// Blank devices are shown beside those in use.
+    pub(crate) shows_blanks: bool,
+    /// What a device says of its PIN after one wrong try.
+    pub(crate) after_a_wrong_pin: PinState,
+    /// Shortest and longest PIN that it says it takes.
+    pub(crate) pin_length: (u64, u64),
+    /// Whether private keys are seen before login.
+    pub(crate) shows_private_keys: bool,
+    /// Whether it keeps to a key's CKA_ALLOWED_MECHANISMS.
+    pub(crate) heeds_allowed_mechanisms: bool,
+    /// Whether all of a process shares one state of the library. Else each that loads it has a state of its own.
+    pub(crate) has_one_state: bool,
+    /// Whether keys that are in use go on signing while the backend is away.
+    pub(crate) signs_while_away: bool,
+}
+
+/// What a library talks to. Dropped, it ends.
+pub(crate) trait Backend {
+    /// Makes the next device, by another process.
+    fn create(&mut self, label: &str);
+    /// Takes all devices away, as if the cable had been pulled.
+    fn stop(&mut self);
+    /// Brings them back.
+    fn resume(&mut self);
+}
+
+/// Runs `body` in a process that has a module to itself; `name` is the full name of the calling test. Where the module
+/// cannot be had, that is said by name; in CI, it is a failure.
+pub(crate) fn with(module: &'static Module, name: &str, body: impl AsyncFnOnce(&mut Fixture)) {
+    if let Err(why) = module.is_here() {
+        // Not `eprintln!`, which the test harness swallows when a test passes.
+        static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+        if SAID.lock().unwrap().insert(module.name) {
+            writeln!(std::io::stderr(), "left out: {} ({why})", module.name).unwrap();
+        }
+        assert!(env::var_os("CI").is_none(), "{} is to be had in CI: {why}", module.name);
+        return;
+    }
+    let library = (module.library)().unwrap();
+    let environment = |folder: &Path| {
+        let mut environment = (module.environment)(folder);
+        environment.push(("PKCS11SPY", library.clone().into()));
+        environment.push(("PKCS11SPY_OUTPUT", folder.join("spy.log").into()));
+        compile_watcher(folder);
+        environment
+    };
+    alone::alone(name, environment, async |folder| {
+        let backend = (module.start)(&folder);
+        let (library, handed_out) = (library.clone(), Mutex::default());
+        let mut fixture = Fixture { nature: module.nature, library, folder, backend, handed_out };
+        body(&mut fixture).await;
+        // A process that ends while another thread finalizes a library crashes in most of them.
+        for modules in fixture.handed_out.get_mut().unwrap().drain(..) {
+            modules.shutdown(&call()).await.unwrap();
+        }
+    });
+}
+
+impl Module {
+    fn is_here(&self) -> Result<(), String> {
+        let absent = |what: &str| format!("{what} is missing: {}", self.install);
+        if (self.library)().is_none() {
+            return Err(absent("its library"));
+        }
+        for program in ["pkcs11-tool", "setpriv", "cc"].iter().chain(self.programs) {
+            // All of them end at once when they are asked for help, and are there when they can be started.
+            let started =
+                Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if started.is_err() {
+                return Err(absent(program));
+            }
+        }
+        spy().map(|_| ()).ok_or_else(|| "pkcs11-spy is missing: apt-get install opensc-pkcs11".into())
+    }
+}
+
+/// A running module in this process.
+pub(crate) struct Fixture {
+    pub(crate) nature: Nature,
+    library: PathBuf,
+    folder: PathBuf,
+    backend: Box<dyn Backend>,
+    handed_out: Mutex<Vec<Arc<Modules>>>,
+}
+
+impl Fixture {
+    pub(crate) fn create(&mut self, label: &str) {
+        self.backend.create(label);
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.backend.stop();
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.backend.resume();
+    }
+
+    pub(crate) fn library(&self) -> &Path {
+        &self.library
+    }
+
+    pub(crate) fn modules(&self) -> Arc<Modules> {
+        let modules = Modules::new(SystemClock::shared());
+        self.handed_out.lock().unwrap().push(modules.clone());
+        modules
+    }
+
+    /// `uri` in this module.
+    pub(crate) fn uri(&self, uri: &str) -> Uri {
+        through(uri, &self.library)
+    }
+
+    /// `uri` in this module, through a library that writes down every call.
+    pub(crate) fn watched(&self, uri: &str) -> Uri {
+        through(uri, &self.folder.join(WATCHER))
+    }
+
+    /// How often `function` was called through the library of [`watched`](Self::watched).
+    pub(crate) fn calls(&self, function: &str) -> usize {
+        let log = fs::read_to_string(self.folder.join("spy.log")).unwrap();
+        log.lines().filter(|line| line.split_once(": ").is_some_and(|(_, name)| name == function)).count()
+    }
+
+    pub(crate) fn device(&self, modules: &Arc<Modules>, uri: Uri, pin: Option<Pin>) -> Device {
+        Device::new(modules.clone(), uri, None, pin)
+    }
+
+    pub(crate) fn signer(&self, modules: &Arc<Modules>, uri: &str) -> Pkcs11Signer {
+        self.signer_of(modules, uri, Algorithm::RS256)
+    }
+
+    pub(crate) fn signer_of(&self, modules: &Arc<Modules>, uri: &str, algorithm: Algorithm) -> Pkcs11Signer {
+        Pkcs11Signer::new(self.device(modules, self.uri(uri), Some(good_pin())), algorithm).unwrap()
+    }
+
+    /// Generates an RSA-2048 key pair on the only device of that label.
+    pub(crate) async fn generate(&self, modules: &Arc<Modules>, token: &str, label: &str) -> KeyPair {
+        let device = self.device(modules, self.uri(&format!("pkcs11:token={token}")), Some(good_pin()));
+        let mut pair = NewKeyPair::new(label);
+        pair.bits = 2048;
+        device.generate_key_pair(pair, &call()).await.unwrap()
+    }
+}
+
+fn through(uri: &str, library: &Path) -> Uri {
+    let separator = if uri.contains('?') { '&' } else { '?' };
+    format!("{uri}{separator}module-path={}", library.display()).parse().unwrap()
+}
+
+/// Makes the library that writes down every call.
+fn compile_watcher(folder: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fixture/watcher.c");
+    let made = Command::new("cc")
+        .args(["-Wall", "-Werror", "-shared", "-fPIC", "-o"])
+        .arg(folder.join(WATCHER))
+        .arg(format!("-DSPY=\"{}\"", spy().unwrap().display()))
+        .arg(source)
+        .arg("-ldl")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+fn spy() -> Option<PathBuf> {
+    in_library_folder("pkcs11-spy.so")
+}
+
+/// A file below /usr/lib, in the folder that is named after the machine's architecture.
+fn in_library_folder(file: &str) -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?;
+    folders.filter_map(|folder| Some(folder.ok()?.path().join(file))).find(|path| path.exists())
+}
+
+/// Runs OpenSC's pkcs11-tool on `library` in this process's environment.
+fn pkcs11_tool(library: &Path, arguments: &[&str]) {
+    let run = Command::new("pkcs11-tool").arg("--module").arg(library).args(arguments).output().unwrap();
+    assert!(run.status.success(), "{run:?}");
+}
+
+pub(crate) fn call() -> Call {
+    Call::new(&SystemClock)
+}
+
+pub(crate) fn good_pin() -> Pin {
+    Pin::new(|| Ok(Some(PIN.to_owned().into())))
+}
+
+/// A PIN, and how often it was read.
+pub(crate) fn counted_pin(pin: &'static str) -> (Pin, Arc<AtomicUsize>) {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counter = reads.clone();
+    let pin = Pin::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Ok(Some(pin.to_owned().into()))
+    });
+    (pin, reads)
+}
