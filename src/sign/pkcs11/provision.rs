@@ -125,9 +125,17 @@ pub(super) fn generate(connection: &Connection, pair: &NewKeyPair) -> Result<Key
     }
     let public_key = connection.writing(|session| {
         refuse_taken(session, &device, pair, &id)?;
-        let (public, private) = session
-            .generate_rsa_pair(&public_template(pair, &id), &private_template(pair, &id))
-            .map_err(|why| answered(&why))?;
+        let make = |public: &[Attribute]| {
+            session.generate_rsa_pair(public, &private_template(pair, &id)).map_err(|why| answered(&why))
+        };
+        let (public, private) = match make(&public_template(pair, &id)) {
+            Err(why) if refuses_template(&why) => {
+                // Nothing is asked for twice where the first try has left something behind.
+                refuse_taken(session, &device, pair, &id)?;
+                make(&bare_public_template(pair, &id)).map_err(|_| why)?
+            }
+            made => made?,
+        };
         // A device may pass over what it does not like in a template.
         let made = object::read(session, private, &[AttributeType::Sensitive, AttributeType::Extractable])?;
         let sensitive = made.flag(AttributeType::Sensitive) == Some(true);
@@ -203,17 +211,41 @@ fn store_in(
 const X_509: u64 = 0;
 
 fn public_template(pair: &NewKeyPair, id: &[u8]) -> Vec<Attribute> {
-    vec![
-        Attribute::flag(AttributeType::Token, true),
-        Attribute::flag(AttributeType::Private, false),
+    let mut template = bare_public_template(pair, id);
+    template.extend([
         Attribute::flag(AttributeType::Verify, true),
         Attribute::flag(AttributeType::Encrypt, false),
         Attribute::flag(AttributeType::Wrap, false),
+    ]);
+    template
+}
+
+/// Says nothing of what the public half is for: tpm2-pkcs11 holds CKA_VERIFY to be the same as CKA_DECRYPT of the
+/// private half, and CKA_ENCRYPT the same as its CKA_SIGN; others know only some of these attributes. Nothing is lost,
+/// since anybody can use a public key for anything.
+fn bare_public_template(pair: &NewKeyPair, id: &[u8]) -> Vec<Attribute> {
+    vec![
+        Attribute::flag(AttributeType::Token, true),
+        Attribute::flag(AttributeType::Private, false),
         Attribute::number(AttributeType::ModulusBits, pair.bits.into()),
         Attribute::bytes(AttributeType::PublicExponent, [1, 0, 1]),
         Attribute::bytes(AttributeType::Label, pair.label.as_str()),
         Attribute::bytes(AttributeType::Id, id),
     ]
+}
+
+/// Whether the device may have stumbled over an attribute; some have no better word for it than that they failed.
+fn refuses_template(error: &Error) -> bool {
+    const CODES: &[&str] = &[
+        "CKR_ATTRIBUTE_READ_ONLY",
+        "CKR_ATTRIBUTE_TYPE_INVALID",
+        "CKR_ATTRIBUTE_VALUE_INVALID",
+        "CKR_TEMPLATE_INCONSISTENT",
+        "CKR_GENERAL_ERROR",
+        "CKR_FUNCTION_FAILED",
+        "CKR_ARGUMENTS_BAD",
+    ];
+    matches!(error, Error::Device { code, .. } if CODES.contains(&code.as_str()))
 }
 
 fn private_template(pair: &NewKeyPair, id: &[u8]) -> Vec<Attribute> {
