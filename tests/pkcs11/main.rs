@@ -16,11 +16,11 @@ mod outage;
 mod pin;
 mod signing;
 
-use self::fixture::{KRYOPTIC, P11_KIT, SOFTHSM2};
+use self::fixture::{KRYOPTIC, P11_KIT, SOFTHSM2, TPM2};
 
 /// One test for each behaviour of the suite, in a module of tests that is named after the PKCS#11 module.
 macro_rules! on_every_module {
-    ($($name:ident = $module:expr;)*) => {
+    ($($name:ident = $module:expr $(, besides $($room:ident::$behaviour:ident),+)?;)*) => {
         $(on_one_module! {
             $name = $module;
             choice::a_key_is_found_by_label_by_id_and_by_serial,
@@ -36,8 +36,8 @@ macro_rules! on_every_module {
             pin::a_wrong_pin_is_tried_once_and_never_again,
             pin::a_missing_or_impossible_pin_costs_no_try,
             signing::every_hash_is_signed,
-            signing::a_key_that_knows_only_the_raw_form_gets_it,
             signing::many_requests_at_a_time_are_all_signed_after_one_login,
+            $($($room::$behaviour,)+)?
         })*
     };
 }
@@ -54,8 +54,10 @@ macro_rules! on_one_module {
     };
 }
 
+// Keys that the device itself holds to one mechanism can be made in the first three only.
 on_every_module! {
-    softhsm2 = crate::SOFTHSM2;
-    p11_kit = crate::P11_KIT;
-    kryoptic = crate::KRYOPTIC;
+    softhsm2 = crate::SOFTHSM2, besides signing::a_key_that_knows_only_the_raw_form_gets_it;
+    p11_kit = crate::P11_KIT, besides signing::a_key_that_knows_only_the_raw_form_gets_it;
+    kryoptic = crate::KRYOPTIC, besides signing::a_key_that_knows_only_the_raw_form_gets_it;
+    tpm2_pkcs11 = crate::TPM2;
 }
