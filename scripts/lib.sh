@@ -56,6 +56,39 @@ need_softhsm() {
     need_package softhsm2 "PKCS#11 device in software" command -v softhsm2-util
 }
 
+# What every PKCS#11 module in the tests takes: pkcs11-tool makes devices, pkcs11-spy counts calls, setpriv ends what a
+# test has started when the test ends.
+need_device_tools() {
+    need_package opensc "pkcs11-tool, which makes devices" command -v pkcs11-tool
+    need_package opensc-pkcs11 "pkcs11-spy, which counts calls to the device" compgen -G "/usr/lib/*/pkcs11-spy.so"
+    need_package util-linux "setpriv, which ends what a test has started" command -v setpriv
+}
+
+# SoftHSM2 behind a socket.
+need_p11_kit() {
+    need_softhsm
+    need_package p11-kit "server of a PKCS#11 device" test -x /usr/libexec/p11-kit/p11-kit-server
+    need_package p11-kit-modules "client of a p11-kit server" compgen -G "/usr/lib/*/pkcs11/p11-kit-client.so"
+}
+
+# A TPM in software, the resource manager that shares it, the bus that leads to the manager, and PKCS#11 on top.
+need_tpm2() {
+    need_package swtpm "TPM in software" command -v swtpm
+    need_package tpm2-abrmd "resource manager of a TPM" command -v tpm2-abrmd
+    need_package libtss2-tcti-swtpm0 "way from the resource manager to the TPM" compgen -G "/usr/lib/*/libtss2-tcti-swtpm.so.0"
+    need_package libtss2-tcti-tabrmd0 "way to the resource manager" compgen -G "/usr/lib/*/libtss2-tcti-tabrmd.so.0"
+    need_package libtpm2-pkcs11-1 "PKCS#11 on a TPM" compgen -G "/usr/lib/*/pkcs11/libtpm2_pkcs11.so"
+    need_package dbus-daemon "bus to the resource manager" command -v dbus-daemon
+    need_package dbus-bin "dbus-send, which asks whether the resource manager is there" command -v dbus-send
+    need_package dbus-session-bus-common "configuration of a private bus" test -e /usr/share/dbus-1/session.conf
+}
+
+# NSS softokn, the key database of Firefox.
+need_nss() {
+    need_package libnss3 "NSS softokn" compgen -G "/usr/lib/*/libsoftokn3.so"
+    need_package libnss3-tools "certutil, which makes NSS databases" command -v certutil
+}
+
 # What building Kryoptic takes: bindings to OpenSSL are made by libclang, and it stores in SQLite.
 need_kryoptic_packages() {
     need_package libssl-dev "OpenSSL headers, for Kryoptic" test -e /usr/include/openssl/ssl.h

@@ -17,7 +17,7 @@ pub(crate) async fn without_a_pin_the_device_is_shown_and_with_one_its_keys(modu
     let shown = modules.describe(module.library(), None, &call()).await.unwrap();
     let library = shown.library.unwrap();
     assert!(library.manufacturer.contains(module.nature.manufacturer), "{library:?}");
-    let slot = of_device(&shown.slots, "ci");
+    let slot = of_device(&shown.slots, module.own_label("ci"));
     assert_eq!(slot.problem, None);
     assert!(!slot.logged_in);
     let [key] = &slot.keys[..] else { panic!("{slot:?}") };
@@ -28,7 +28,7 @@ pub(crate) async fn without_a_pin_the_device_is_shown_and_with_one_its_keys(modu
 
     let uri = module.uri("pkcs11:token=ci");
     let shown = modules.describe(module.library(), Some((&uri, &good_pin())), &call()).await.unwrap();
-    let slot = of_device(&shown.slots, "ci");
+    let slot = of_device(&shown.slots, module.own_label("ci"));
     assert_eq!(slot.problem, None);
     assert!(slot.logged_in);
     let [key] = &slot.keys[..] else { panic!("{slot:?}") };
@@ -70,7 +70,7 @@ pub(crate) async fn certificates_stand_beside_their_key_and_come_back_as_its_cha
     // Certificates are no secret: they are seen without a PIN.
     let modules = module.modules();
     let shown = modules.describe(module.library(), None, &call()).await.unwrap();
-    let slot = of_device(&shown.slots, "ci");
+    let slot = of_device(&shown.slots, module.own_label("ci"));
     assert_eq!(slot.keys[0].certificates[0].der, leaf);
     assert_eq!(slot.keys[0].certificates[0].label, "grant");
     assert_eq!(slot.certificates[0].der, authority);

@@ -47,7 +47,7 @@ macro_rules! on_one_module {
         mod $name {
             $(#[test]
             fn $behaviour() {
-                let name = concat!(stringify!($name), "::", stringify!($behaviour));
+                let name = concat!(module_path!(), "::", stringify!($behaviour));
                 crate::fixture::with(&$module, name, crate::$room::$behaviour);
             })*
         }

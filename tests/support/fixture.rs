@@ -7,6 +7,9 @@ mod alone;
 mod daemon;
 #[path = "fixture/kryoptic.rs"]
 mod kryoptic;
+#[expect(dead_code, reason = "NSS starts only with a text in C_Initialize, which profiles are to bring")]
+#[path = "fixture/nss.rs"]
+mod nss;
 #[path = "fixture/p11_kit.rs"]
 mod p11_kit;
 #[path = "fixture/softhsm2.rs"]
@@ -61,6 +64,8 @@ pub(crate) struct Module {
     pub(crate) environment: fn(&Path) -> Vec<(&'static str, OsString)>,
     /// Starts what the library talks to.
     pub(crate) start: fn(&Path) -> Box<dyn Backend>,
+    /// The profile that says how to drive it.
+    pub(crate) profile: &'static str,
     /// How it differs from others.
     pub(crate) nature: Nature,
 }
@@ -90,15 +95,15 @@ pub(crate) struct Nature {
 
 /// What a library talks to. Dropped, it ends.
 pub(crate) trait Backend {
-    /// Makes the next device, by another process.
-    fn create(&mut self, label: &str);
+    /// Makes the next device, by another process, and says what it is called when that is not `label`.
+    fn create(&mut self, label: &str) -> Option<&'static str>;
     /// Takes all devices away, as if the cable had been pulled.
     fn stop(&mut self);
     /// Brings them back.
     fn resume(&mut self);
 }
 
-/// Runs `body` in a process that has a module to itself; `name` is the full name of the calling test. Where the module
+/// Runs `body` in a process that has a module to itself; `name` is the path of the calling test. Where the module
 /// cannot be had, that is said by name; in CI, it is a failure.
 pub(crate) fn with(module: &'static Module, name: &str, body: impl AsyncFnOnce(&mut Fixture)) {
     if let Err(why) = module.is_here() {
@@ -106,7 +111,7 @@ pub(crate) fn with(module: &'static Module, name: &str, body: impl AsyncFnOnce(&
         static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
         if SAID.lock().unwrap().insert(module.name) {
             let mut stderr = std::io::stderr();
-            writeln!(stderr, "left out: {} ({why})", module.name).unwrap();
+            writeln!(stderr, "\nleft out: {} ({why})", module.name).unwrap();
         }
         assert!(env::var_os("CI").is_none(), "{} is to be had in CI: {why}", module.name);
         return;
@@ -119,10 +124,20 @@ pub(crate) fn with(module: &'static Module, name: &str, body: impl AsyncFnOnce(&
         compile_watcher(folder);
         environment
     };
+    // The harness leaves out the name of the test binary.
+    let name = name.split_once("::").unwrap().1;
     alone::alone(name, environment, async |folder| {
         let backend = (module.start)(&folder);
         let (library, handed_out) = (library.clone(), Mutex::default());
-        let mut fixture = Fixture { nature: module.nature, library, folder, backend, handed_out };
+        let mut fixture = Fixture {
+            nature: module.nature,
+            library,
+            folder,
+            backend,
+            profile: module.profile,
+            own_label: None,
+            handed_out,
+        };
         body(&mut fixture).await;
         // A process that ends while another thread finalizes a library crashes in most of them.
         for modules in fixture.handed_out.get_mut().unwrap().drain(..) {
@@ -155,12 +170,20 @@ pub(crate) struct Fixture {
     library: PathBuf,
     folder: PathBuf,
     backend: Box<dyn Backend>,
+    profile: &'static str,
+    own_label: Option<(&'static str, &'static str)>,
     handed_out: Mutex<Vec<Arc<Modules>>>,
 }
 
 impl Fixture {
-    pub(crate) fn create(&mut self, label: &str) {
-        self.backend.create(label);
+    /// Makes a device, by another process. Here it is called `label`, whatever it calls itself.
+    pub(crate) fn create(&mut self, label: &'static str) {
+        self.own_label = self.backend.create(label).map(|own| (label, own));
+    }
+
+    /// What a device made as `label` calls itself.
+    pub(crate) fn own_label(&self, label: &'static str) -> &'static str {
+        self.own_label.filter(|(given, _)| *given == label).map_or(label, |(_, own)| own)
     }
 
     pub(crate) fn stop(&mut self) {
@@ -183,12 +206,23 @@ impl Fixture {
 
     /// `uri` in this module.
     pub(crate) fn uri(&self, uri: &str) -> Uri {
-        through(uri, &self.library)
+        self.through(uri, &self.library)
     }
 
     /// `uri` in this module, through a library that writes down every call.
     pub(crate) fn watched(&self, uri: &str) -> Uri {
-        through(uri, &self.folder.join(WATCHER))
+        self.through(uri, &self.folder.join(WATCHER))
+    }
+
+    fn through(&self, uri: &str, library: &Path) -> Uri {
+        let uri = match self.own_label {
+            Some((given, own)) => {
+                uri.replace(&format!("token={given}"), &format!("token={}", own.replace(' ', "%20")))
+            }
+            None => uri.to_owned(),
+        };
+        let separator = if uri.contains('?') { '&' } else { '?' };
+        format!("{uri}{separator}module-path={}", library.display()).parse().unwrap()
     }
 
     /// How often `function` was called through the library of [`watched`](Self::watched).
@@ -198,7 +232,7 @@ impl Fixture {
     }
 
     pub(crate) fn device(&self, modules: &Arc<Modules>, uri: Uri, pin: Option<Pin>) -> Device {
-        Device::new(modules.clone(), uri, None, pin)
+        Device::new(modules.clone(), uri, Some(self.profile.into()), pin)
     }
 
     pub(crate) fn signer(&self, modules: &Arc<Modules>, uri: &str) -> Pkcs11Signer {
@@ -216,11 +250,6 @@ impl Fixture {
         pair.bits = 2048;
         device.generate_key_pair(pair, &call()).await.unwrap()
     }
-}
-
-fn through(uri: &str, library: &Path) -> Uri {
-    let separator = if uri.contains('?') { '&' } else { '?' };
-    format!("{uri}{separator}module-path={}", library.display()).parse().unwrap()
 }
 
 /// Makes the library that writes down every call.
