@@ -1,11 +1,17 @@
 //! What is shown of a device, and the certificates on it.
 
-use segl::sign::{
-    Error, Signer,
-    pkcs11::{NewCertificate, SlotDescription},
+use segl::{
+    jose::Algorithm,
+    sign::{
+        Error, Signer,
+        pkcs11::{NewCertificate, Pin, SlotDescription},
+    },
 };
 
-use crate::fixture::{Fixture, call, good_pin};
+use crate::{
+    fixture::{Fixture, call, good_pin},
+    signing::{assert_verifies, sign},
+};
 
 pub(crate) async fn without_a_pin_the_device_is_shown_and_with_one_its_keys(module: &mut Fixture) {
     module.create("ci");
@@ -75,6 +81,24 @@ pub(crate) async fn certificates_stand_beside_their_key_and_come_back_as_its_cha
     assert_eq!(slot.keys[0].certificates[0].label, "grant");
     assert_eq!(slot.certificates[0].der, authority);
     assert_eq!(slot.certificates[0].label, "Test CA");
+}
+
+pub(crate) async fn a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on(module: &mut Fixture) {
+    let modules = module.modules();
+    let deadline = call();
+    let provide = |label, pin| modules.provide_test_device(module.library(), label, pin, &deadline);
+    let made = provide("ci", good_pin()).await.unwrap();
+    assert_eq!(made.token(), Some("ci"));
+    let pair = module.generate(&modules, "ci", "grant").await;
+    let other = Pin::new(|| Ok(Some("0000-other".to_owned().into())));
+    assert_eq!(provide("ci", other).await.unwrap(), made);
+    let signed = sign(&module.signer(&modules, "pkcs11:token=ci"), b"m").await.unwrap();
+    assert_verifies(Algorithm::RS256, &pair.spki, &signed);
+    if module.nature.devices > 1 {
+        let second = provide("second", good_pin()).await.unwrap();
+        assert_eq!(second.token(), Some("second"));
+        assert_ne!(second.serial() == made.serial(), module.nature.has_serials);
+    }
 }
 
 fn of_device<'a>(slots: &'a [SlotDescription], label: &str) -> &'a SlotDescription {

@@ -54,10 +54,20 @@ macro_rules! on_one_module {
     };
 }
 
-// Keys that the device itself holds to one mechanism can be made in the first three only.
+// Not every module has blank devices to make devices of, holds a key to one mechanism, or talks to anybody at all.
 on_every_module! {
-    softhsm2 = crate::SOFTHSM2, besides signing::a_key_that_knows_only_the_raw_form_gets_it;
-    p11_kit = crate::P11_KIT, besides signing::a_key_that_knows_only_the_raw_form_gets_it;
-    kryoptic = crate::KRYOPTIC, besides signing::a_key_that_knows_only_the_raw_form_gets_it;
-    tpm2_pkcs11 = crate::TPM2;
+    softhsm2 = crate::SOFTHSM2, besides
+        description::a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on,
+        signing::a_key_that_knows_only_the_raw_form_gets_it;
+    kryoptic = crate::KRYOPTIC, besides
+        description::a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on,
+        signing::a_key_that_knows_only_the_raw_form_gets_it;
+    p11_kit = crate::P11_KIT, besides
+        description::a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on,
+        outage::a_connection_that_breaks_while_a_signature_is_made_is_made_anew,
+        outage::a_device_that_falls_silent_costs_no_more_than_the_deadline_and_signs_when_it_wakes,
+        signing::a_key_that_knows_only_the_raw_form_gets_it;
+    tpm2_pkcs11 = crate::TPM2, besides
+        description::a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on,
+        outage::a_device_that_falls_silent_costs_no_more_than_the_deadline_and_signs_when_it_wakes;
 }

@@ -15,7 +15,7 @@ use segl::{
 };
 
 use crate::{
-    fixture::{Fixture, call},
+    fixture::{Fixture, call, hasty},
     signing::{assert_verifies, sign},
 };
 
@@ -118,4 +118,48 @@ pub(crate) async fn after_shutdown_the_library_is_free_for_another(module: &mut 
     let others = module.modules();
     let signed = sign(&module.signer(&others, "pkcs11:token=ci"), b"m").await.unwrap();
     assert_verifies(Algorithm::RS256, &pair.spki, &signed);
+}
+
+pub(crate) async fn a_device_that_falls_silent_costs_no_more_than_the_deadline_and_signs_when_it_wakes(
+    module: &mut Fixture,
+) {
+    module.create("ci");
+    let modules = module.modules();
+    let pair = module.generate(&modules, "ci", "grant").await;
+    let signer = module.signer(&modules, "pkcs11:token=ci");
+    sign(&signer, b"m").await.unwrap();
+    module.freeze();
+    for _ in 0..2 {
+        let late = signer.sign(&hasty(200), Box::new(|| b"late".to_vec())).await.unwrap_err();
+        assert_eq!(late, Error::Deadline);
+    }
+    module.thaw();
+    assert_verifies(Algorithm::RS256, &pair.spki, &sign(&signer, b"m").await.unwrap());
+    assert_eq!(signer.health().trouble, None);
+}
+
+pub(crate) async fn a_connection_that_breaks_while_a_signature_is_made_is_made_anew(module: &mut Fixture) {
+    module.create("ci");
+    let modules = module.modules();
+    let pair = module.generate(&modules, "ci", "grant").await;
+    let signer = module.signer(&modules, "pkcs11:token=ci");
+    let first = sign(&signer, b"m").await.unwrap();
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = made.clone();
+    let call = call();
+    let (asked, begun) = tokio::sync::oneshot::channel();
+    let make = Box::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let _ = asked.send(());
+        b"once".to_vec()
+    });
+    module.freeze();
+    let (signed, ()) = tokio::join!(signer.sign(&call, make), async {
+        begun.await.unwrap();
+        module.cut();
+    });
+    let signed = signed.unwrap();
+    assert_verifies(Algorithm::RS256, &pair.spki, &signed);
+    assert!(signed.generation > first.generation);
+    assert_eq!(made.load(Ordering::SeqCst), 1);
 }

@@ -31,6 +31,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use segl::{
@@ -101,6 +102,18 @@ pub(crate) trait Backend {
     fn stop(&mut self);
     /// Brings them back.
     fn resume(&mut self);
+    /// Lets it answer nothing any more, while every connection to it stays open.
+    fn freeze(&mut self) {
+        panic!("this library talks to nobody who could be silent");
+    }
+    /// Lets it answer again, and what it was asked meanwhile, too.
+    fn thaw(&mut self) {
+        panic!("this library talks to nobody who could be silent");
+    }
+    /// Breaks every connection to it, and takes new ones at once.
+    fn cut(&mut self) {
+        panic!("this library is connected to nobody");
+    }
 }
 
 /// Runs `body` in a process that has a module to itself; `name` is the path of the calling test. Where the module
@@ -194,6 +207,18 @@ impl Fixture {
         self.backend.resume();
     }
 
+    pub(crate) fn freeze(&mut self) {
+        self.backend.freeze();
+    }
+
+    pub(crate) fn thaw(&mut self) {
+        self.backend.thaw();
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.backend.cut();
+    }
+
     pub(crate) fn library(&self) -> &Path {
         &self.library
     }
@@ -284,6 +309,11 @@ fn pkcs11_tool(library: &Path, arguments: &[&str]) {
 
 pub(crate) fn call() -> Call {
     Call::new(&SystemClock)
+}
+
+/// A call that gives up after `milliseconds`.
+pub(crate) fn hasty(milliseconds: u64) -> Call {
+    Call::within(&SystemClock, Duration::from_millis(milliseconds))
 }
 
 pub(crate) fn good_pin() -> Pin {
