@@ -24,7 +24,7 @@ pub(crate) async fn without_a_pin_the_device_is_shown_and_with_one_its_keys(modu
     let library = shown.library.unwrap();
     assert!(library.manufacturer.contains(module.nature.manufacturer), "{library:?}");
     let slot = of_device(&shown.slots, module.own_label("ci"));
-    assert_eq!(slot.problem, None);
+    assert_eq!(slot.problems, []);
     assert!(!slot.logged_in);
     let [key] = &slot.keys[..] else { panic!("{slot:?}") };
     assert_eq!((key.public, key.private), (true, module.nature.shows_private_keys));
@@ -35,7 +35,7 @@ pub(crate) async fn without_a_pin_the_device_is_shown_and_with_one_its_keys(modu
     let uri = module.uri("pkcs11:token=ci");
     let shown = modules.describe(module.library(), Some((&uri, &good_pin())), &call()).await.unwrap();
     let slot = of_device(&shown.slots, module.own_label("ci"));
-    assert_eq!(slot.problem, None);
+    assert_eq!(slot.problems, []);
     assert!(slot.logged_in);
     let [key] = &slot.keys[..] else { panic!("{slot:?}") };
     assert!(key.private && key.public);
