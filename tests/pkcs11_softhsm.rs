@@ -568,6 +568,44 @@ fn certificates_stand_beside_their_key_and_come_back_as_its_chain() {
     });
 }
 
+#[test]
+fn a_key_among_others_is_found_by_the_thumbprint_of_its_certificate_or_of_itself() {
+    alone("a_key_among_others_is_found_by_the_thumbprint_of_its_certificate_or_of_itself", async |hsm| {
+        hsm.create("ci");
+        let modules = hsm.modules();
+        let mut pairs = Vec::new();
+        for label in ["old", "new"] {
+            let pair = hsm.generate(&modules, "ci", label).await;
+            let (leaf, _) = certificates(&pair.spki);
+            let device = hsm.device(&modules, "pkcs11:token=ci");
+            let new = NewCertificate { der: leaf.clone(), label: None };
+            device.store_certificate(new, &call()).await.unwrap();
+            pairs.push((pair, leaf));
+        }
+        for (pair, leaf) in &pairs {
+            let key = RsaPublicKey::from_spki(&pair.spki).unwrap();
+            let certificate = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf));
+            let own = key.thumbprint();
+            for uri in [
+                format!("pkcs11:token=ci;jkt={own}"),
+                format!("pkcs11:token=ci;x5t-S256={certificate}"),
+                format!("pkcs11:jkt={own};x5t-S256={certificate}"),
+            ] {
+                let found = hsm.signer(&modules, &uri).key(&call()).await.unwrap();
+                assert_eq!(found.public_key, key, "{uri}");
+            }
+            let other =
+                pairs.iter().find(|(other, _)| other.uri != pair.uri).unwrap().0.uri.object().unwrap();
+            let nothing = hsm.signer(&modules, &format!("pkcs11:object={other};jkt={own}"));
+            let error = nothing.key(&call()).await.unwrap_err();
+            assert!(matches!(error, Error::NotFound { sought: Sought::Key, .. }), "{error}");
+        }
+        let unknown = hsm.signer(&modules, &format!("pkcs11:x5t-S256={}", "00".repeat(32)));
+        let error = unknown.key(&call()).await.unwrap_err();
+        assert!(matches!(error, Error::NotFound { sought: Sought::Certificate, .. }), "{error}");
+    });
+}
+
 /// A certificate for the key and that of its authority, DER.
 fn certificates(spki: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let authority_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();

@@ -12,6 +12,7 @@
 mod calls;
 mod code;
 mod describe;
+mod find;
 mod holders;
 mod host;
 mod installed;

@@ -8,20 +8,17 @@ use std::sync::{
 use aws_lc_rs::signature::ParsedPublicKey;
 
 use super::{
-    Uri,
-    calls::{Attribute, AttributeType, Failure, KeyType, Object, ObjectClass, Session, User},
+    calls::{AttributeType, Failure, KeyType, Object, User},
     code::{answered, is, refuses_mechanism},
+    find,
     job::{FoundKey, KeyQuery},
     login::{Login, LoginRequest, Logins},
     mechanism::Hash,
-    object::{self, NAME, RSA_PUBLIC},
+    object,
     profile::{AlwaysAuth, ContextLogin, SignForm as Form},
     session::{Connection, is_logged_in, try_login},
 };
-use crate::{
-    jose::RsaPublicKey,
-    sign::{Error, Sought, verify},
-};
+use crate::sign::{Error, verify};
 
 /// A private key that was found, with all that is needed to sign with it.
 pub(super) struct SigningKey {
@@ -38,9 +35,6 @@ pub(super) struct SigningKey {
 }
 
 const UNSETTLED: u8 = u8::MAX;
-
-/// Error messages list no more candidates than a person reads.
-const MOST_CANDIDATES: usize = 20;
 
 /// What is read of a private key before it is used.
 const USE: &[AttributeType] = &[
@@ -66,7 +60,7 @@ impl SigningKey {
         let keeper = connection.keeper();
         let session = keeper.as_ref();
         let device = connection.device.uri();
-        let (handle, uri) = find_private(session, &device, &query.uri)?;
+        let (handle, uri) = find::private_key(session, &device, &query.uri)?;
         let unusable = |reason: String| Error::UnusableKey { key: uri.to_string(), reason };
         let values = object::read(session, handle, USE)?;
         let key_type = values.key_type();
@@ -76,7 +70,7 @@ impl SigningKey {
         if values.flag(AttributeType::Sign) == Some(false) {
             return Err(unusable("the device does not let it sign (CKA_SIGN is false)".into()));
         }
-        let public_key = public_key_of(session, handle)?
+        let public_key = find::public_key_of(session, handle)?
             .ok_or_else(|| unusable("the device shows no public half and no certificate of it".into()))?;
         if public_key.bits() < 2048 {
             return Err(unusable(format!("it has {} bits", public_key.bits())));
@@ -226,95 +220,6 @@ fn verified(verifier: &ParsedPublicKey, message: &[u8], signature: Vec<u8>) -> R
     }
 }
 
-fn find_private(session: &dyn Session, device: &Uri, wanted: &Uri) -> Result<(Object, Uri), Error> {
-    let mut found = matching(session, device, wanted, template(wanted))?;
-    if found.is_empty() && wanted.object().is_some() {
-        // A label that the device pads does not match in its own search.
-        found = matching(session, device, wanted, Vec::new())?;
-    }
-    let candidates = |found: &[(Object, Uri)]| {
-        found.iter().take(MOST_CANDIDATES).map(|(_, uri)| uri.to_string()).collect()
-    };
-    match (found.pop(), found.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (Some(last), false) => {
-            found.push(last);
-            Err(Error::Ambiguous {
-                sought: Sought::Key,
-                uri: wanted.to_string(),
-                candidates: candidates(&found),
-            })
-        }
-        (None, _) => {
-            let all = matching(session, device, &Uri::default(), Vec::new())?;
-            Err(Error::NotFound {
-                sought: Sought::Key,
-                uri: wanted.to_string(),
-                candidates: candidates(&all),
-            })
-        }
-    }
-}
-
-fn matching(
-    session: &dyn Session,
-    device: &Uri,
-    wanted: &Uri,
-    template: Vec<Attribute>,
-) -> Result<Vec<(Object, Uri)>, Error> {
-    let mut found = Vec::new();
-    for handle in object::matching(session, ObjectClass::PrivateKey, template)? {
-        let values = object::read(session, handle, NAME)?;
-        let (label, id) = (values.label(), values.id());
-        if wanted.matches_object(&label, &id) {
-            found.push((handle, device.with_object(&label, &id)));
-        }
-    }
-    Ok(found)
-}
-
-fn template(wanted: &Uri) -> Vec<Attribute> {
-    let label = wanted.object().map(|label| Attribute::bytes(AttributeType::Label, label));
-    let id = wanted.id().map(|id| Attribute::bytes(AttributeType::Id, id));
-    label.into_iter().chain(id).collect()
-}
-
-/// The public half of a private key: from the public object beside it, else from the private object itself, else
-/// from a certificate beside it.
-pub(super) fn public_key_of(session: &dyn Session, private: Object) -> Result<Option<RsaPublicKey>, Error> {
-    let own = object::read(session, private, RSA_PUBLIC)?.rsa_public_key();
-    let id = object::read(session, private, NAME)?.id();
-    if id.is_empty() {
-        return Ok(own);
-    }
-    let beside =
-        |class| object::matching(session, class, vec![Attribute::bytes(AttributeType::Id, id.clone())]);
-    for public in beside(ObjectClass::PublicKey)? {
-        if let Some(key) = object::read(session, public, RSA_PUBLIC)?.rsa_public_key() {
-            // Two keys may bear one CKA_ID; where the private object shows its modulus, that decides.
-            if own.as_ref().is_none_or(|own| *own == key) {
-                return Ok(Some(key));
-            }
-        }
-    }
-    if own.is_some() {
-        return Ok(own);
-    }
-    for certificate in beside(ObjectClass::Certificate)? {
-        let values = object::read(session, certificate, &[AttributeType::Value])?;
-        if let Some(key) = values.bytes(AttributeType::Value).and_then(certified_key) {
-            return Ok(Some(key));
-        }
-    }
-    Ok(None)
-}
-
-/// The RSA key that a certificate certifies.
-pub(super) fn certified_key(der: &[u8]) -> Option<RsaPublicKey> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    RsaPublicKey::from_spki(certificate.public_key().raw).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::{
@@ -324,7 +229,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::jose::Algorithm;
+    use crate::jose::{Algorithm, RsaPublicKey};
 
     #[test]
     fn a_signature_that_is_not_of_this_key_and_message_does_not_leave() {
