@@ -130,8 +130,17 @@ impl Row {
     fn value(&self, code: CK_RV) -> Value {
         if self.length == CK_UNAVAILABLE_INFORMATION {
             // The standard has the same length for a value that is not there and for one that does not fit. The code
-            // tells them apart, but there is one code for all rows; only certificates may be longer than their room.
-            let may_not_fit = self.kind == AttributeType::Value && code != CKR_OK;
+            // tells them apart, but there is one code for all rows. Certificates may be longer than their room, and
+            // NSS takes no more room for a number than it needs.
+            let may_not_fit = code != CKR_OK
+                && matches!(
+                    self.kind,
+                    AttributeType::Value
+                        | AttributeType::Class
+                        | AttributeType::CertificateType
+                        | AttributeType::KeyType
+                        | AttributeType::ModulusBits
+                );
             return if may_not_fit || code == CKR_BUFFER_TOO_SMALL { Value::Unsure } else { Value::Missing };
         }
         match code {
@@ -219,6 +228,8 @@ mod tests {
         OneAtATime,
         /// Wants buffers that are just as long as the value.
         Exact,
+        /// Wants that for numbers alone, and calls it a value that does not fit: NSS.
+        ExactNumbers,
     }
 
     /// A library that has these values.
@@ -237,8 +248,17 @@ mod tests {
                     Some(value) if matches!(manner, Manner::Exact) && room != value.len() => {
                         (cryptoki_sys::CKR_ATTRIBUTE_VALUE_INVALID, row.length)
                     }
+                    Some(value)
+                        if matches!(manner, Manner::ExactNumbers)
+                            && row.kind == AttributeType::KeyType
+                            && room != value.len() =>
+                    {
+                        (CKR_BUFFER_TOO_SMALL, CK_UNAVAILABLE_INFORMATION)
+                    }
                     Some(value) if room < value.len() => match manner {
-                        Manner::Standard => (CKR_BUFFER_TOO_SMALL, CK_UNAVAILABLE_INFORMATION),
+                        Manner::Standard | Manner::ExactNumbers => {
+                            (CKR_BUFFER_TOO_SMALL, CK_UNAVAILABLE_INFORMATION)
+                        }
                         _ => (CKR_BUFFER_TOO_SMALL, value.len() as u64),
                     },
                     Some(value) => {
@@ -252,7 +272,7 @@ mod tests {
                         Manner::Stops => break,
                         Manner::Leaves => continue,
                         Manner::FailsAll => return cryptoki_sys::CKR_FUNCTION_FAILED,
-                        Manner::Standard | Manner::OneAtATime | Manner::Exact => {}
+                        Manner::Standard | Manner::OneAtATime | Manner::Exact | Manner::ExactNumbers => {}
                     }
                 }
                 row.length = length;
@@ -276,6 +296,7 @@ mod tests {
             Manner::FailsAll,
             Manner::OneAtATime,
             Manner::Exact,
+            Manner::ExactNumbers,
         ] {
             for missing in 0..=all.len() {
                 let mut has = all.to_vec();
