@@ -16,7 +16,7 @@ mod outage;
 mod pin;
 mod signing;
 
-use self::fixture::{KRYOPTIC, P11_KIT, SOFTHSM2, TPM2};
+use self::fixture::{KRYOPTIC, NSS, P11_KIT, SOFTHSM2, TPM2};
 
 /// One test for each behaviour of the suite, in a module of tests that is named after the PKCS#11 module.
 macro_rules! on_every_module {
@@ -62,6 +62,7 @@ on_every_module! {
     kryoptic = crate::KRYOPTIC, besides
         description::a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on,
         signing::a_key_that_knows_only_the_raw_form_gets_it;
+    nss = crate::NSS;
     p11_kit = crate::P11_KIT, besides
         description::a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on,
         outage::a_connection_that_breaks_while_a_signature_is_made_is_made_anew,

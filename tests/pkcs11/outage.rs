@@ -93,7 +93,7 @@ pub(crate) async fn a_library_that_somebody_else_finalized_is_replaced_within_on
     let first = sign(&signer, b"m").await.unwrap();
     let other = Pkcs11::new(module.library()).unwrap();
     forget(other.clone());
-    assert_eq!(other.finalize().is_ok(), module.nature.has_one_state);
+    assert_eq!(other.finalize().is_ok(), module.is_shared());
     let made = Arc::new(AtomicUsize::new(0));
     let counter = made.clone();
     let make = Box::new(move || {
@@ -102,7 +102,7 @@ pub(crate) async fn a_library_that_somebody_else_finalized_is_replaced_within_on
     });
     let signed = signer.sign(&call(), make).await.unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 1);
-    assert_eq!(signed.generation, first.generation + u64::from(module.nature.has_one_state));
+    assert_eq!(signed.generation, first.generation + u64::from(module.is_shared()));
     assert_verifies(Algorithm::RS256, &pair.spki, &signed);
 }
 

@@ -7,7 +7,6 @@ mod alone;
 mod daemon;
 #[path = "fixture/kryoptic.rs"]
 mod kryoptic;
-#[expect(dead_code, reason = "NSS starts only with a text in C_Initialize, which profiles are to bring")]
 #[path = "fixture/nss.rs"]
 mod nss;
 #[path = "fixture/p11_kit.rs"]
@@ -17,7 +16,7 @@ mod softhsm2;
 #[path = "fixture/tpm2.rs"]
 mod tpm2;
 
-pub(crate) use self::{kryoptic::KRYOPTIC, p11_kit::P11_KIT, softhsm2::SOFTHSM2, tpm2::TPM2};
+pub(crate) use self::{kryoptic::KRYOPTIC, nss::NSS, p11_kit::P11_KIT, softhsm2::SOFTHSM2, tpm2::TPM2};
 
 use std::{
     collections::BTreeSet,
@@ -40,7 +39,9 @@ use segl::{
     jose::Algorithm,
     sign::{
         Pkcs11Signer,
-        pkcs11::{Device, KeyPair, Modules, NewKeyPair, Pin, PinState, Uri},
+        pkcs11::{
+            Device, HostProgram, Isolation, KeyPair, Manner, Modules, NewKeyPair, Pin, PinState, Profile, Uri,
+        },
     },
 };
 
@@ -219,12 +220,20 @@ impl Fixture {
         self.backend.cut();
     }
 
+    /// Whether others in this process share the library's state with Segl.
+    pub(crate) fn is_shared(&self) -> bool {
+        let isolation = Profile::named(self.profile).unwrap().module.isolation;
+        self.nature.has_one_state && isolation == Isolation::Thread
+    }
+
     pub(crate) fn library(&self) -> &Path {
         &self.library
     }
 
     pub(crate) fn modules(&self) -> Arc<Modules> {
-        let modules = Modules::new(SystemClock::shared());
+        let mut manner = Manner::default();
+        manner.program = HostProgram::at(env!("CARGO_BIN_EXE_segl"));
+        let modules = Modules::build(SystemClock::shared(), manner);
         self.handed_out.lock().unwrap().push(modules.clone());
         modules
     }
