@@ -46,12 +46,12 @@ struct Cli {
     /// Configuration file [default: $SEGL_CONFIG, ./segl.toml, /etc/segl/segl.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder with device profiles of your own [default: $SEGL_PROFILES]
-    #[arg(long, global = true, value_name = "DIR")]
-    profiles: Option<PathBuf>,
     /// Say more on standard error; twice for every step
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+    /// Folder with device profiles of your own [default: $SEGL_PROFILES]
+    #[arg(long, global = true, value_name = "DIR")]
+    profiles: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }

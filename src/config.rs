@@ -378,6 +378,47 @@ scopes = ["toll:movement/road/v2"]
     }
 
     #[test]
+    fn profiles_are_changed_field_by_field_and_made_out_of_others() {
+        let changes = "[profiles.luna.session]\nlanes = 8\n[profiles.spare]\nbased_on = \"luna\"\n\
+                       module.paths = [\"/opt/spare.so\"]\n[http]\n";
+        let config = parse(&SOUND.replace("[http]\n", changes)).unwrap();
+        let profiles = config.profiles(None).unwrap();
+        assert_eq!(profiles.named("luna").unwrap().session.lanes, 8);
+        let spare = profiles.named("spare").unwrap();
+        assert_eq!(
+            (spare.session.lanes, spare.module.paths.as_slice()),
+            (8, &["/opt/spare.so".to_owned()][..])
+        );
+        let shown = config.show();
+        let lanes = shown.iter().find(|set| set.name == "profiles.luna.session.lanes").unwrap();
+        assert_eq!((lanes.value.as_str(), lanes.origin), ("8", Origin::File { line: 15 }));
+    }
+
+    #[test]
+    fn a_change_of_a_profile_that_makes_no_sense_is_named_by_its_key() {
+        for (change, expected) in [
+            (
+                "[profiles.luna.session]\nlanse = 8",
+                r#"profiles.luna.session.lanse: this key is not known; did you mean "lanes"?"#,
+            ),
+            (
+                "[profiles.luna]\nbase_on = \"nss\"",
+                r#"profiles.luna.base_on: this key is not known; did you mean "based_on"?"#,
+            ),
+            ("[profiles.luna]\nname = \"x\"", "profiles.luna.name: this key is not known"),
+            ("[profiles.luna.session]\nlanes = 99", "profiles.luna.session.lanes: is 1 to 32, not 99"),
+            ("[profiles.ours.session]\nlanes = \"two\"", "profiles.ours: invalid type: string \"two\""),
+            ("[profiles]\nluna = 3", "profiles.luna: a table is expected here"),
+            ("[profiles.Luna]", "profiles.Luna: a profile's name is made of a-z"),
+        ] {
+            let said = said_of("[http]\n", &format!("{change}\n"));
+            assert!(matches!(said.as_slice(), [one] if one.starts_with(expected)), "{change}: {said:?}");
+        }
+        let lost = parse(&SOUND.replace("[http]\n", "[profiles.ours.session]\nlanes = 2\n")).unwrap();
+        assert!(lost.profiles(None).unwrap_err().to_string().contains("\"ours\""));
+    }
+
+    #[test]
     fn the_sound_file_of_these_tests_is_sound() {
         assert_eq!(said(SOUND), [""; 0]);
     }

@@ -25,7 +25,7 @@ use segl::{
     secret::Source,
     sign::{
         FileSigner, Signer,
-        pkcs11::{Uri, attribute_values},
+        pkcs11::{Profile, Profiles, Uri, attribute_values},
     },
     token::{AccessToken, Altinn, Authority, Counterparty, Customs, ExchangedToken, Provenance, Refusal},
 };
@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("attributes", attributes),
     ("certificates", certificates),
     ("clients", clients),
@@ -44,6 +44,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("jose", jws),
     ("key_file", key_file),
     ("pkcs11_uri", pkcs11_uri),
+    ("profile", profile),
     ("refusal", refusal),
     ("token_response", token_response),
 ];
@@ -223,6 +224,26 @@ pub fn pkcs11_uri(input: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error:?}"),
     }
+}
+
+/// A device profile: a file of its own, and as changes of one that is there.
+pub fn profile(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match Profile::parse(text, "x.toml") {
+        Ok(profile) => {
+            let again = Profile::parse(&profile.to_toml(), "again");
+            assert_eq!(again.as_ref(), Ok(&profile));
+            let _ = (profile.differences(), profile.login.misfit("12345678"), profile.module.installed());
+            let reserved = profile.module.reserved_text(|_| Some("x".into()));
+            assert!(reserved.is_ok(), "every variable had a value");
+        }
+        Err(error) => assert!(error.to_string().starts_with("x.toml") && !error.remedy().is_empty()),
+    }
+    let Ok(changes) = text.parse() else { return };
+    let mut profiles = Profiles::embedded();
+    let checked = profiles.check_changes("luna", toml::Table::clone(&changes));
+    let changed = profiles.override_with("luna", changes);
+    assert!(checked.is_ok() || changed.is_err(), "what is made was checked");
 }
 
 /// The body of a refusal, which goes to terminals and logs.

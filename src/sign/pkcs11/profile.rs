@@ -192,3 +192,135 @@ impl Default for Profile {
 pub fn library_for(uri: &Uri, profile: Option<&str>) -> Result<PathBuf, Error> {
     Profiles::embedded().library_for(uri, profile)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*, sample::select};
+
+    use super::*;
+
+    const WORDS: [&str; 6] = ["libp11.so*", "SafeNet, Inc.", "å\"'\\", "#3 = x", "model [ab]", "a?"];
+
+    prop_compose! {
+        fn module()(
+            paths in vec(select(vec!["/opt/a.so", "/usr/lib/*/b.so", "/o p\"t/c.so"]), 0..3),
+            variables in vec("[A-Z_][A-Z0-9_]{0,8}", 0..3),
+            value in "[ -~åø]{0,12}",
+            reserved in "([ -#%-z]|\\$\\{[A-Z]{1,4}\\}){0,6}",
+            (os_locking, force_v2, skip, thread) in any::<(bool, bool, bool, bool)>(),
+            init_timeout_s in 1_u64..=600,
+            groups in vec("[a-z]{1,8}", 0..2),
+        ) -> Module {
+            Module {
+                paths: paths.into_iter().map(str::to_owned).collect(),
+                env_config: variables.first().cloned().unwrap_or_default(),
+                env_required: variables.clone(),
+                env_default: variables.iter().map(|name| (name.clone(), value.clone())).collect(),
+                env_danger: variables,
+                os_locking,
+                reserved,
+                force_v2,
+                finalize: if skip { Finalize::Skip } else { Finalize::Try },
+                init_timeout_s,
+                isolation: if thread { Isolation::Thread } else { Isolation::Process },
+                services: groups.clone(),
+                groups,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn login()(
+            mode in select(vec![LoginMode::Auto, LoginMode::Always]),
+            user_type in select(vec![UserType::User, UserType::CryptoUser]),
+            pin_format in select(vec!["", "^[0-9]{4}$", "\"\\\\d"]),
+            pin_hint in "[ -~å]{1,12}",
+            pin_length in option::of((0_u32..40, 40_u32..90)),
+            protected_path in
+                select(vec![ProtectedPath::Auto, ProtectedPath::Never, ProtectedPath::Always]),
+            lockout_scope in select(vec![LockoutScope::Token, LockoutScope::Device, LockoutScope::None]),
+            flags_reliable: bool,
+        ) -> Login {
+            Login {
+                mode,
+                user_type,
+                pin_format: pin_format.into(),
+                pin_hint,
+                pin_length,
+                protected_path,
+                lockout_scope,
+                flags_reliable,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn profile()(
+            name in "[a-z0-9][a-z0-9-]{0,20}",
+            texts in vec(select(WORDS.to_vec()), 1..4),
+            confidence in
+                select(vec![Confidence::Tested, Confidence::Docs, Confidence::IssuesOnly, Confidence::Guess]),
+            module in module(),
+            login in login(),
+            (rw, lanes, certificates) in (any::<bool>(), 1_u8..=32, any::<bool>()),
+            ladder in select(vec![
+                vec![SignForm::Raw],
+                vec![SignForm::Raw, SignForm::HashAndSign],
+                vec![SignForm::HashAndSign],
+            ]),
+            always_auth in select(vec![AlwaysAuth::Attribute, AlwaysAuth::Yes, AlwaysAuth::No]),
+            context_pin in select(vec![ContextPin::Same, ContextPin::Separate]),
+            call_timeout_s in 1_u64..=120,
+        ) -> Profile {
+            let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
+            Profile {
+                name,
+                title: texts.join(" "),
+                confidence,
+                sources: texts.clone(),
+                notes: texts.clone(),
+                matching: Match { module_file: vec!["a*.so".into()], manufacturer: texts, model: Vec::new() },
+                module,
+                login,
+                session: Session {
+                    kind: if rw { SessionKind::Rw } else { SessionKind::Ro },
+                    lanes,
+                    total: if rw { 0 } else { u32::from(lanes) + 1 },
+                },
+                sign: Sign {
+                    ladder,
+                    always_auth,
+                    context_login: ContextLogin::Allowed,
+                    context_pin,
+                    call_timeout_s,
+                },
+                objects: Objects { certificates },
+                ..Profile::unknown()
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_profile_that_was_written_reads_as_itself(profile in profile()) {
+            let text = profile.to_toml();
+            let read = Profile::parse(&text, "x.toml");
+            prop_assert_eq!(read.as_ref(), Ok(&profile), "{}", text);
+            let differs = profile.session.lanes != 1;
+            prop_assert_eq!(profile.differences().iter().any(|found| found.field == "session.lanes"), differs);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>(), at: prop::sample::Index, name in 0_usize..23) {
+            let _ = Profile::parse(&text, "x.toml");
+            // A good file with something in the middle of it.
+            let mut file = Profile::all().nth(name).unwrap_or_default().to_toml();
+            let places: Vec<usize> = file.char_indices().map(|(place, _)| place).collect();
+            file.insert_str(places[at.index(places.len())], &text);
+            if let Err(error) = Profile::parse(&file, "x.toml") {
+                let said = error.to_string();
+                prop_assert!(said.starts_with("x.toml:"), "{}", said);
+            }
+        }
+    }
+}

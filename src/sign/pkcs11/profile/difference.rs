@@ -5,13 +5,13 @@ use serde::Serialize;
 use super::Profile;
 
 /// A field of a profile that does not have its default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Difference {
     /// The field with its table, as `session.lanes`.
     pub field: &'static str,
-    /// What the profile says, as it is written in TOML.
-    pub value: String,
+    /// What the profile says.
+    pub value: toml::Value,
     /// Why it matters, one sentence.
     pub why: &'static str,
 }
@@ -61,7 +61,7 @@ const FIELDS: &[(&str, &str)] = &[
         "The user who runs Segl must be in these groups, or the library shows nothing or hangs.",
     ),
     ("module.services", "These services must run, or the library finds no device."),
-    ("login.mode", "The device does not say rightly whether it wants a login."),
+    ("login.mode", "When Segl logs in, whatever the device says of it."),
     ("login.user_type", "The login is that of a user who may use keys and not change them."),
     (
         "login.pin_format",
@@ -78,7 +78,10 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("login.lockout_scope", "What refused PINs lock: this device alone, the whole hardware, or nothing."),
     ("login.flags_reliable", "What the device says of the tries that are left can be believed."),
-    ("session.kind", "The device refuses read-only sessions."),
+    (
+        "session.kind",
+        "Sessions are opened read-write: the device refuses others, or is not known to take them.",
+    ),
     ("session.lanes", "So many signatures run at the same time; one alone would leave the device idle."),
     (
         "session.total",
@@ -109,7 +112,7 @@ impl Profile {
         let differing = FIELDS.iter().filter_map(|(field, why)| {
             let value = value_of(&this, field)?;
             let differs = value_of(&usual, field) != Some(value);
-            differs.then(|| Difference { field, value: value.to_string(), why })
+            differs.then(|| Difference { field, value: value.clone(), why })
         });
         differing.collect()
     }
@@ -155,7 +158,7 @@ mod tests {
         profile.session.lanes = 4;
         profile.login.pin_length = Some((6, 8));
         let differences = profile.differences();
-        let told: Vec<_> = differences.iter().map(|found| (found.field, found.value.as_str())).collect();
-        assert_eq!(told, [("login.pin_length", "[6, 8]"), ("session.lanes", "4")]);
+        let told: Vec<_> = differences.iter().map(|found| (found.field, found.value.to_string())).collect();
+        assert_eq!(told, [("login.pin_length", "[6, 8]".to_owned()), ("session.lanes", "4".to_owned())]);
     }
 }
