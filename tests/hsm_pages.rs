@@ -26,9 +26,8 @@ fn folder() -> PathBuf {
 /// Every page by its name.
 fn pages() -> BTreeMap<String, String> {
     let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap());
-    let pages = files.map(|file| {
-        (file.file_name().into_string().unwrap(), fs::read_to_string(file.path()).unwrap())
-    });
+    let pages =
+        files.map(|file| (file.file_name().into_string().unwrap(), fs::read_to_string(file.path()).unwrap()));
     pages.collect()
 }
 
@@ -95,7 +94,10 @@ fn what_the_pages_show_can_be_configured_and_names_its_profile() {
                 signers += 1;
             }
         }
-        assert!(signers >= claims(&page).len().max(1), "{name} configures no signer for each of its profiles");
+        assert!(
+            signers >= claims(&page).len().max(1),
+            "{name} configures no signer for each of its profiles"
+        );
     }
 }
 

@@ -11,7 +11,9 @@
 
 mod calls;
 mod code;
+mod delete;
 mod describe;
+mod detail;
 mod find;
 mod holders;
 mod host;
@@ -34,13 +36,13 @@ mod uri;
 #[doc(hidden)]
 pub use self::calls::attribute_values;
 pub use self::{
-    calls::Limit,
     holders::{Holder, holders, may_be_held},
     host::{HostProgram, module_host},
     installed::{Installed, NamedBy, check_trust},
     job::{
-        CertificateDescription, DeviceDescription, KeyDescription, KeyPair, LibraryDescription,
-        ModuleDescription, NewCertificate, NewKeyPair, PinState, Problem, SlotDescription, StoredCertificate,
+        CertificateDescription, DeviceDescription, Doomed, KeyDescription, KeyPair, LibraryDescription,
+        MechanismDescription, ModuleDescription, NewCertificate, NewKeyPair, PinState, Problem,
+        SessionCounts, SessionLimit, SlotDescription, StoredCertificate,
     },
     login::{Login, Pin, PinAnswer, PinRequest},
     modules::{Manner, Modules},
@@ -98,7 +100,19 @@ impl Device {
     /// # Errors
     /// Those of [`Modules::describe`].
     pub async fn describe(&self, call: &Call) -> Result<ModuleDescription, Error> {
-        match self.ask(call, Job::Describe { login: Some(self.uri.device()) }, None).await? {
+        self.describe_as(Job::Describe { login: Some(self.uri.device()), whole: false }, call).await
+    }
+
+    /// The same with mechanisms and all attributes, which takes many more calls.
+    ///
+    /// # Errors
+    /// Those of [`Modules::describe`].
+    pub async fn inspect(&self, call: &Call) -> Result<ModuleDescription, Error> {
+        self.describe_as(Job::Describe { login: Some(self.uri.device()), whole: true }, call).await
+    }
+
+    async fn describe_as(&self, job: Job, call: &Call) -> Result<ModuleDescription, Error> {
+        match self.ask(call, job, None).await? {
             Answer::Description(description) => Ok(*description),
             other => Err(mismatched(&other)),
         }
@@ -128,6 +142,19 @@ impl Device {
     ) -> Result<StoredCertificate, Error> {
         match self.ask(call, Job::Store { device: self.uri.device(), certificate }, None).await? {
             Answer::Stored(certificate) => Ok(*certificate),
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    /// Deletes what is `doomed`, for good: certificates first, then the private half of the key, then the public one.
+    /// Returns how many objects are gone.
+    ///
+    /// # Errors
+    /// [`Error::Ambiguous`] when several private keys look like the doomed one, [`Error::NotFound`] when something is
+    /// not there any more; then nothing has been deleted. Otherwise what the device says.
+    pub async fn delete(&self, doomed: Doomed, call: &Call) -> Result<u64, Error> {
+        match self.ask(call, Job::Delete { device: self.uri.device(), doomed }, None).await? {
+            Answer::Deleted(gone) => Ok(gone),
             other => Err(mismatched(&other)),
         }
     }

@@ -40,7 +40,8 @@ use segl::{
     sign::{
         Pkcs11Signer,
         pkcs11::{
-            Device, HostProgram, Isolation, KeyPair, Manner, Modules, NewKeyPair, Pin, PinState, Profile, Uri,
+            Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, PinState, Profile, Uri,
+            profile::Isolation,
         },
     },
 };

@@ -341,6 +341,7 @@ impl Device {
         match self.pin? {
             PinState::Good => None,
             PinState::NotSet => Some("no PIN has been set"),
+            PinState::ToBeChanged => Some("must be changed before the device is of use"),
             PinState::CountLow => Some("a wrong PIN was entered since the last login"),
             PinState::FinalTry => Some("one PIN try is left"),
             PinState::Locked => Some("the PIN is locked"),

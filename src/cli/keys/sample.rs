@@ -2,7 +2,7 @@
 
 use crate::{
     certificate::sample::Pair,
-    sign::pkcs11::{DeviceDescription, KeyDescription, PinState},
+    sign::pkcs11::{DeviceDescription, KeyDescription, PinState, SessionCounts, SessionLimit},
 };
 
 /// The shared pair on a device, to be seen whole.
@@ -20,6 +20,7 @@ pub(super) fn key() -> KeyDescription {
         sensitive: Some(true),
         extractable: Some(false),
         always_authenticate: Some(false),
+        attributes: Vec::new(),
         certificates: Vec::new(),
     }
 }
@@ -37,5 +38,14 @@ pub(super) fn device() -> DeviceDescription {
         pin_pad: false,
         pin: PinState::Good,
         pin_length: (4, 8),
+        hardware_version: "1.0".into(),
+        firmware_version: "1.0".into(),
+        flags: Vec::new(),
+        sessions: SessionCounts {
+            open: None,
+            most: SessionLimit::Unknown,
+            open_rw: None,
+            most_rw: SessionLimit::Unknown,
+        },
     }
 }

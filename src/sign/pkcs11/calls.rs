@@ -18,7 +18,7 @@ pub use self::values::attribute_values;
 pub(super) use self::{
     attribute::{Attribute, AttributeType, KeyType, ObjectClass, flag_in, number_in, numbers_in},
     code::name as code_name,
-    mechanism::Mechanism,
+    mechanism::{Mechanism, name as mechanism_name},
 };
 
 use std::{fmt, path::Path, sync::Arc};
@@ -26,6 +26,7 @@ use std::{fmt, path::Path, sync::Arc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::job::SessionLimit as Limit;
 use crate::sign::Error;
 
 /// A loaded library. It stays loaded until the process ends: unloading leaves some libraries' threads without code.
@@ -236,19 +237,6 @@ impl DeviceInfo {
     pub(super) fn wants_new_pin(&self) -> bool {
         self.flags & 0x0008_0000 != 0
     }
-}
-
-/// A number of sessions (PKCS#11 2.40 section 3.2, `CK_TOKEN_INFO`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Limit {
-    /// The device does not say (`CK_UNAVAILABLE_INFORMATION`).
-    Unavailable,
-    /// As many as one likes (`CK_EFFECTIVELY_INFINITE`).
-    Infinite,
-    /// This many.
-    Number(u64),
 }
 
 /// `CK_VERSION`

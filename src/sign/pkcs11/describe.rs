@@ -6,6 +6,7 @@ use super::{
     Uri,
     calls::{AttributeType, DeviceInfo, Object, ObjectClass, Session, Slot},
     code::answered,
+    detail,
     job::{
         CertificateDescription, DeviceDescription, KeyDescription, LibraryDescription, ModuleDescription,
         PinState, Problem, SlotDescription,
@@ -49,7 +50,12 @@ const PUBLIC: &[AttributeType] = &[
 const CERTIFICATE: &[AttributeType] = &[AttributeType::Label, AttributeType::Id, AttributeType::Value];
 
 /// Everything in the library. Devices that are open already are listed as those who opened them see them.
-pub(super) fn describe(path: PathBuf, initialized: &Initialized) -> Result<ModuleDescription, Error> {
+/// `whole`: with mechanisms and all attributes.
+pub(super) fn describe(
+    path: PathBuf,
+    initialized: &Initialized,
+    whole: bool,
+) -> Result<ModuleDescription, Error> {
     let library = initialized.library();
     let described = library.info().ok().map(|info| LibraryDescription {
         manufacturer: info.manufacturer,
@@ -58,7 +64,7 @@ pub(super) fn describe(path: PathBuf, initialized: &Initialized) -> Result<Modul
         cryptoki: info.cryptoki.to_string(),
     });
     let slots = library.slots().map_err(|why| answered(&why))?;
-    let slots = slots.into_iter().map(|slot| describe_slot(initialized, slot)).collect();
+    let slots = slots.into_iter().map(|slot| describe_slot(initialized, slot, whole)).collect();
     Ok(ModuleDescription { path, library: described, slots })
 }
 
@@ -72,7 +78,7 @@ pub(super) fn certificates(session: &dyn Session) -> Result<Vec<Vec<u8>>, Error>
     Ok(found)
 }
 
-fn describe_slot(initialized: &Initialized, slot: Slot) -> SlotDescription {
+fn describe_slot(initialized: &Initialized, slot: Slot, whole: bool) -> SlotDescription {
     let mut description = SlotDescription {
         description: initialized.library().slot_info(slot).map(|info| info.description).unwrap_or_default(),
         device: None,
@@ -80,14 +86,23 @@ fn describe_slot(initialized: &Initialized, slot: Slot) -> SlotDescription {
         keys: Vec::new(),
         certificates: Vec::new(),
         problems: Vec::new(),
+        mechanisms: match whole {
+            true => detail::mechanisms(initialized.library().as_ref(), slot),
+            false => Vec::new(),
+        },
     };
-    if let Err(error) = fill(&mut description, initialized, slot) {
+    if let Err(error) = fill(&mut description, initialized, slot, whole) {
         description.problems.push(Problem { object: None, error });
     }
     description
 }
 
-fn fill(description: &mut SlotDescription, initialized: &Initialized, slot: Slot) -> Result<(), Error> {
+fn fill(
+    description: &mut SlotDescription,
+    initialized: &Initialized,
+    slot: Slot,
+    whole: bool,
+) -> Result<(), Error> {
     let library = initialized.library();
     let info = library.device_info(slot).map_err(|why| answered(&why))?;
     let id = DeviceId::of(&info);
@@ -99,11 +114,11 @@ fn fill(description: &mut SlotDescription, initialized: &Initialized, slot: Slot
     }
     if let Some(open) = initialized.connection_in(slot) {
         description.logged_in = true;
-        return list(description, open.keeper().as_ref(), &device);
+        return list(description, open.keeper().as_ref(), &device, whole);
     }
     let session = library.open(slot, super::calls::Access::ReadOnly).map_err(|why| answered(&why))?;
     description.logged_in = !login_required || is_logged_in(session.as_ref());
-    list(description, session.as_ref(), &device)
+    list(description, session.as_ref(), &device, whole)
 }
 
 fn describe_device(info: DeviceInfo, id: DeviceId) -> DeviceDescription {
@@ -120,10 +135,16 @@ fn describe_device(info: DeviceInfo, id: DeviceId) -> DeviceDescription {
             PinState::CountLow
         } else if info.is_initialized() && info.requires_login() && !info.has_user_pin() {
             PinState::NotSet
+        } else if info.wants_new_pin() {
+            PinState::ToBeChanged
         } else {
             PinState::Good
         },
         pin_length: info.pin_length,
+        hardware_version: info.hardware.to_string(),
+        firmware_version: info.firmware.to_string(),
+        flags: detail::flags(&info),
+        sessions: detail::sessions(&info),
         label: id.label,
         serial: id.serial,
         manufacturer: id.manufacturer,
@@ -132,15 +153,22 @@ fn describe_device(info: DeviceInfo, id: DeviceId) -> DeviceDescription {
 }
 
 /// Lists the objects of a device; what cannot be read is passed over and noted.
-fn list(description: &mut SlotDescription, session: &dyn Session, device: &Uri) -> Result<(), Error> {
+fn list(
+    description: &mut SlotDescription,
+    session: &dyn Session,
+    device: &Uri,
+    whole: bool,
+) -> Result<(), Error> {
     let SlotDescription { keys, certificates, problems, .. } = description;
     let mut halves = Vec::new();
     each(session, ObjectClass::PrivateKey, "private key", problems, |key| {
-        halves.push(describe_private(session, device, key)?);
+        let half = describe_private(session, device, key)?;
+        halves.push(with_attributes(half, session, key, whole));
         Ok(())
     })?;
     each(session, ObjectClass::PublicKey, "public key", problems, |key| {
-        halves.push(describe_public(session, device, key)?);
+        let half = describe_public(session, device, key)?;
+        halves.push(with_attributes(half, session, key, whole));
         Ok(())
     })?;
     let mut found = Vec::new();
@@ -168,6 +196,16 @@ fn each(
         }
     }
     Ok(())
+}
+
+fn with_attributes(
+    description: KeyDescription,
+    session: &dyn Session,
+    key: Object,
+    whole: bool,
+) -> KeyDescription {
+    let attributes = if whole { detail::attributes(session, key) } else { Vec::new() };
+    KeyDescription { attributes, ..description }
 }
 
 fn describe_private(session: &dyn Session, device: &Uri, key: Object) -> Result<KeyDescription, Error> {
@@ -212,6 +250,7 @@ fn describe_key(values: &Values, device: &Uri) -> KeyDescription {
         sensitive: None,
         extractable: None,
         always_authenticate: None,
+        attributes: Vec::new(),
         certificates: Vec::new(),
     }
 }

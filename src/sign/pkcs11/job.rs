@@ -11,8 +11,9 @@ use crate::{jose::Algorithm, sign::Error};
 /// One job for the owner of a library.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Job {
-    /// List everything; log in to the device that the URI names, when one is given.
-    Describe { login: Option<Uri> },
+    /// List everything; log in to the device that the URI names, when one is given. `whole`: with mechanisms and all
+    /// attributes, which costs many more calls.
+    Describe { login: Option<Uri>, whole: bool },
     /// Find a signing key.
     Find(Arc<KeyQuery>),
     /// Sign the message that travels beside the job.
@@ -25,6 +26,8 @@ pub(super) enum Job {
     Generate { device: Uri, pair: NewKeyPair },
     /// Store a certificate on a device.
     Store { device: Uri, certificate: NewCertificate },
+    /// Delete a key pair, certificates, or both from a device.
+    Delete { device: Uri, doomed: Doomed },
 }
 
 impl Job {
@@ -38,6 +41,7 @@ impl Job {
             Self::Provide { .. } => "provide",
             Self::Generate { .. } => "generate",
             Self::Store { .. } => "store",
+            Self::Delete { .. } => "delete",
         }
     }
 }
@@ -59,6 +63,7 @@ pub(super) enum Answer {
     Provided(Box<Uri>),
     Generated(Box<KeyPair>),
     Stored(Box<StoredCertificate>),
+    Deleted(u64),
 }
 
 /// A signing key that was found.
@@ -136,6 +141,15 @@ pub struct StoredCertificate {
     pub was_there: bool,
 }
 
+/// What is to be deleted from a device, as it was described.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doomed {
+    /// Both halves of this key pair.
+    pub key: Option<Box<KeyDescription>>,
+    /// Certificates, DER.
+    pub certificates: Vec<Vec<u8>>,
+}
+
 /// All that one PKCS#11 library shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -178,6 +192,47 @@ pub struct SlotDescription {
     pub certificates: Vec<CertificateDescription>,
     /// Why the listing is not whole.
     pub problems: Vec<Problem>,
+    /// What the device can do, by the names of the standard; only when everything was asked for.
+    pub mechanisms: Vec<MechanismDescription>,
+}
+
+/// Something that a device can do (`C_GetMechanismInfo`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MechanismDescription {
+    /// `CKM_…`.
+    pub name: String,
+    /// Shortest and longest key, in the unit of the mechanism: bits for RSA.
+    pub key_size: (u64, u64),
+    /// What it is for: `sign`, `verify`, …, and `hardware`.
+    pub uses: Vec<String>,
+}
+
+/// How many sessions a device has and allows (`CK_TOKEN_INFO`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SessionCounts {
+    /// Sessions that this program has open; `None` when the device does not say.
+    pub open: Option<u64>,
+    /// How many there may be.
+    pub most: SessionLimit,
+    /// The same of those that may write.
+    pub open_rw: Option<u64>,
+    /// How many of those there may be.
+    pub most_rw: SessionLimit,
+}
+
+/// A limit that a device may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SessionLimit {
+    /// The device does not say (`CK_UNAVAILABLE_INFORMATION`).
+    Unknown,
+    /// None that matters (`CK_EFFECTIVELY_INFINITE`).
+    Unlimited,
+    /// This many.
+    Most(u64),
 }
 
 /// What could not be read. What stands beside it was read all the same.
@@ -223,6 +278,14 @@ pub struct DeviceDescription {
     pub pin: PinState,
     /// Shortest and longest PIN it takes; a longest of 0 says nothing.
     pub pin_length: (u64, u64),
+    /// Version of its hardware.
+    pub hardware_version: String,
+    /// Version of its firmware.
+    pub firmware_version: String,
+    /// Its flags that are set, by the names of the standard without `CKF_`.
+    pub flags: Vec<String>,
+    /// Its sessions.
+    pub sessions: SessionCounts,
 }
 
 impl DeviceDescription {
@@ -242,6 +305,8 @@ pub enum PinState {
     Good,
     /// No PIN has been set.
     NotSet,
+    /// It has been set for the user by somebody else, and must be changed before it is of use.
+    ToBeChanged,
     /// A wrong PIN was entered since the last good login.
     CountLow,
     /// One try is left.
@@ -278,6 +343,9 @@ pub struct KeyDescription {
     pub extractable: Option<bool>,
     /// `CKA_ALWAYS_AUTHENTICATE` of the private half: the device asks for a PIN at each signature.
     pub always_authenticate: Option<bool>,
+    /// Further attributes of the private half (of the public one, where there is no other), by the names of the
+    /// standard; only when everything was asked for.
+    pub attributes: Vec<(String, String)>,
     /// Certificates of its public key; where it shows none, those with its `CKA_ID`.
     pub certificates: Vec<CertificateDescription>,
 }

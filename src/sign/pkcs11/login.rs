@@ -187,20 +187,6 @@ pub(super) trait Logins: Send + Sync {
     fn ended(&self, request: &LoginRequest, outcome: &LoginOutcome) -> bool;
 }
 
-/// Nobody logs in.
-#[derive(Debug)]
-pub(super) struct NoLogins;
-
-impl Logins for NoLogins {
-    fn authorize(&self, _: &LoginRequest) -> Result<Option<SecretString>, PinProblem> {
-        Err(PinProblem::Missing)
-    }
-
-    fn ended(&self, _: &LoginRequest, _: &LoginOutcome) -> bool {
-        false
-    }
-}
-
 /// A person who mistypes is asked this often.
 const MOST_TYPED: u8 = 3;
 

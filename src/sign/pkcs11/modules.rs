@@ -106,8 +106,21 @@ impl Modules {
         login: Option<(&Uri, &Pin)>,
         call: &Call,
     ) -> Result<ModuleDescription, Error> {
-        let job = Job::Describe { login: login.map(|(uri, _)| uri.clone()) };
+        let job = Job::Describe { login: login.map(|(uri, _)| uri.clone()), whole: false };
         match self.module(path, None)?.ask(call, job, None, login.map(|(_, pin)| pin.clone())).await? {
+            Answer::Description(description) => Ok(*description),
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    /// All that the library at `path` shows without a login, with mechanisms and all attributes, which takes many more
+    /// calls.
+    ///
+    /// # Errors
+    /// Those of [`describe`](Self::describe).
+    pub async fn inspect(&self, path: &Path, call: &Call) -> Result<ModuleDescription, Error> {
+        let job = Job::Describe { login: None, whole: true };
+        match self.module(path, None)?.ask(call, job, None, None).await? {
             Answer::Description(description) => Ok(*description),
             other => Err(mismatched(&other)),
         }

@@ -23,7 +23,7 @@ use super::{
     Uri,
     calls::{Binding, Library, ObjectClass, load},
     code::{is_absent, is_gone},
-    describe,
+    delete, describe,
     job::{Answer, FoundKey, Job, KeyQuery, Signature},
     key::SigningKey,
     login::Logins,
@@ -193,12 +193,12 @@ impl Work<'_> {
                 let key = self.key(query, logins)?;
                 Ok(Answer::Key(key.found(self.owner.generation())))
             }
-            Job::Describe { login } => {
+            Job::Describe { login, whole } => {
                 if let Some(uri) = login {
                     self.connect(uri, logins)?;
                 }
                 let path = self.owner.path.clone();
-                let description = describe::describe(path, &self.running()?.library)?;
+                let description = describe::describe(path, &self.running()?.library, *whole)?;
                 Ok(Answer::Description(Box::new(description)))
             }
             Job::Certificates(uri) => {
@@ -215,6 +215,12 @@ impl Work<'_> {
             Job::Generate { device, pair } => {
                 let connection = self.connect_to_write(device, logins)?;
                 provision::generate(&connection, pair).map(|pair| Answer::Generated(Box::new(pair)))
+            }
+            Job::Delete { device, doomed } => {
+                let connection = self.connect_to_write(device, logins)?;
+                // Whoever signs with a key that is gone finds that out by itself; a new one may get its handle.
+                self.running()?.keys.clear();
+                delete::delete(&connection, doomed).map(Answer::Deleted)
             }
             Job::Store { device, certificate } => {
                 let connection = self.connect_to_write(device, logins)?;

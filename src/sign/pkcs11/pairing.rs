@@ -19,11 +19,10 @@ pub(super) fn pair(
 }
 
 fn join_publics(keys: &mut Vec<KeyDescription>, publics: Vec<KeyDescription>) {
-    let privates = by_public_key(keys);
+    let privates = Owners::of(keys);
     let mut alone = Vec::new();
     for public in publics {
-        let its = public.spki.as_deref().and_then(|spki| privates.get(&normal(spki)));
-        match its {
+        match public.spki.as_deref().and_then(|spki| privates.of_key(spki, &public.id)) {
             Some(its) => mark(keys, its, |key| key.public = true),
             None => alone.push(public),
         }
@@ -54,11 +53,11 @@ fn join_certificates(
     keys: &mut [KeyDescription],
     certificates: Vec<CertificateDescription>,
 ) -> Vec<CertificateDescription> {
-    let owners = by_public_key(keys);
+    let owners = Owners::of(keys);
     let mut alone = Vec::new();
     for certificate in certificates {
         let spki = certified(&certificate);
-        match spki.as_deref().and_then(|spki| owners.get(&normal(spki))) {
+        match spki.as_deref().and_then(|spki| owners.of_key(spki, &certificate.id)) {
             Some(its) => mark(keys, its, |key| key.certificates.push(certificate.clone())),
             None => alone.push((certificate, spki)),
         }
@@ -118,15 +117,31 @@ fn of_hidden_key(key: &mut KeyDescription, beside: &[(usize, &Alone)]) -> Vec<us
     fitting.iter().map(|(index, _)| *index).collect()
 }
 
-/// Positions of the keys that show a public key, by that key.
-fn by_public_key(keys: &[KeyDescription]) -> HashMap<Vec<u8>, Vec<usize>> {
-    let mut found: HashMap<_, Vec<_>> = HashMap::new();
-    for (index, key) in keys.iter().enumerate() {
-        if let Some(spki) = &key.spki {
-            found.entry(normal(spki)).or_default().push(index);
+/// Positions of the keys that show a public key.
+struct Owners {
+    by_public_key: HashMap<Vec<u8>, Vec<usize>>,
+    by_both: HashMap<(Vec<u8>, String), Vec<usize>>,
+}
+
+impl Owners {
+    fn of(keys: &[KeyDescription]) -> Self {
+        let mut owners = Self { by_public_key: HashMap::new(), by_both: HashMap::new() };
+        for (index, key) in keys.iter().enumerate() {
+            if let Some(spki) = &key.spki {
+                let spki = normal(spki);
+                owners.by_public_key.entry(spki.clone()).or_default().push(index);
+                owners.by_both.entry((spki, key.id.clone())).or_default().push(index);
+            }
         }
+        owners
     }
-    found
+
+    /// Those with this public key; where a key is on the device twice, those with this id if there are any.
+    fn of_key(&self, spki: &[u8], id: &str) -> Option<&[usize]> {
+        let spki = normal(spki);
+        let by_public_key = self.by_public_key.get(&spki)?;
+        Some(self.by_both.get(&(spki, id.to_owned())).unwrap_or(by_public_key))
+    }
 }
 
 /// The same bytes for the same key, however it was written.
@@ -172,6 +187,7 @@ mod tests {
             sensitive: None,
             extractable: None,
             always_authenticate: None,
+            attributes: Vec::new(),
             certificates: Vec::new(),
         }
     }
@@ -271,6 +287,17 @@ mod tests {
         assert!(second.private && second.public && second.spki == Some(spki(1)) && second.bits == Some(2048));
         // Its private half has another public key than the one of that id.
         assert!(!third.private && third.id == "01" && third.spki == Some(spki(1)));
+    }
+
+    #[test]
+    fn where_a_key_is_there_twice_the_id_says_which_of_them_a_certificate_is_beside() {
+        let (keys, lone) = pair(
+            vec![half("01", Some(0), true), half("02", Some(0), true)],
+            vec![certificate("02", "of the second", 0), certificate("03", "of both", 0)],
+        );
+        assert_eq!(labels(&keys[0].certificates), ["of both"]);
+        assert_eq!(labels(&keys[1].certificates), ["of the second", "of both"]);
+        assert!(lone.is_empty());
     }
 
     #[test]

@@ -190,8 +190,24 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, ManualClock},
-        sign::pkcs11::login::NoLogins,
+        sign::{
+            PinProblem,
+            pkcs11::login::{LoginOutcome, LoginRequest},
+        },
     };
+
+    /// Nobody logs in.
+    struct NoLogins;
+
+    impl Logins for NoLogins {
+        fn authorize(&self, _: &LoginRequest) -> Result<Option<secrecy::SecretString>, PinProblem> {
+            Err(PinProblem::Missing)
+        }
+
+        fn ended(&self, _: &LoginRequest, _: &LoginOutcome) -> bool {
+            false
+        }
+    }
 
     type Waiting = oneshot::Receiver<Result<Answer, Error>>;
 

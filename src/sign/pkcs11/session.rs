@@ -6,6 +6,7 @@ use super::{
     Uri,
     calls::{Access, DeviceInfo, Failure, InitializeArguments, Library, Session, SessionState, Slot, User},
     code::{answered, is},
+    job::SessionLimit,
     login::{DeviceId, Login, LoginOutcome, LoginRequest, Logins},
     profile::{Finalize, LoginMode, Profile, SessionKind, UserType},
 };
@@ -252,7 +253,7 @@ impl Connection {
 }
 
 fn allows_one_session(info: &DeviceInfo, profile: &Profile) -> bool {
-    profile.session.total == 1 || info.max_sessions == super::calls::Limit::Number(1)
+    profile.session.total == 1 || info.max_sessions == SessionLimit::Most(1)
 }
 
 /// The one session of a device that allows no other must be able to write, too.

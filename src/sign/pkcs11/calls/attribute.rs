@@ -22,6 +22,9 @@ pub(in super::super) enum AttributeType {
     Unwrap = 0x107,
     Sign = 0x108,
     Verify = 0x10a,
+    Derive = 0x10c,
+    StartDate = 0x110,
+    EndDate = 0x111,
     Modulus = 0x120,
     ModulusBits = 0x121,
     PublicExponent = 0x122,
@@ -29,9 +32,10 @@ pub(in super::super) enum AttributeType {
     Local = 0x163,
     NeverExtractable = 0x164,
     AlwaysSensitive = 0x165,
-    EcParams = 0x180,
-    EcPoint = 0x181,
+    KeyGenMechanism = 0x166,
+    Modifiable = 0x170,
     AlwaysAuthenticate = 0x202,
+    WrapWithTrusted = 0x210,
     AllowedMechanisms = 0x4000_0600,
 }
 
@@ -39,6 +43,18 @@ impl AttributeType {
     /// Its number.
     pub(super) fn number(self) -> u64 {
         self as u64
+    }
+
+    /// Its name, `CKA_…`.
+    pub(in super::super) fn name(self) -> String {
+        let mut name = String::from("CKA");
+        for letter in format!("{self:?}").chars() {
+            if letter.is_ascii_uppercase() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
     }
 }
 

@@ -243,16 +243,27 @@ fn converted(template: &[Attribute], function: &'static str) -> Result<Vec<Crypt
 }
 
 fn device(info: &TokenInfo) -> DeviceInfo {
-    // The crate does not give the flags as a number. These are all that are looked at.
+    // The crate does not give the flags as a number.
     let flags = [
+        (info.rng(), cryptoki_sys::CKF_RNG),
+        (info.write_protected(), cryptoki_sys::CKF_WRITE_PROTECTED),
         (info.login_required(), cryptoki_sys::CKF_LOGIN_REQUIRED),
         (info.user_pin_initialized(), cryptoki_sys::CKF_USER_PIN_INITIALIZED),
+        (info.restore_key_not_needed(), cryptoki_sys::CKF_RESTORE_KEY_NOT_NEEDED),
+        (info.clock_on_token(), cryptoki_sys::CKF_CLOCK_ON_TOKEN),
         (info.protected_authentication_path(), cryptoki_sys::CKF_PROTECTED_AUTHENTICATION_PATH),
+        (info.dual_crypto_operations(), cryptoki_sys::CKF_DUAL_CRYPTO_OPERATIONS),
         (info.token_initialized(), cryptoki_sys::CKF_TOKEN_INITIALIZED),
+        (info.secondary_authentication(), cryptoki_sys::CKF_SECONDARY_AUTHENTICATION),
         (info.user_pin_count_low(), cryptoki_sys::CKF_USER_PIN_COUNT_LOW),
         (info.user_pin_final_try(), cryptoki_sys::CKF_USER_PIN_FINAL_TRY),
         (info.user_pin_locked(), cryptoki_sys::CKF_USER_PIN_LOCKED),
         (info.user_pin_to_be_changed(), cryptoki_sys::CKF_USER_PIN_TO_BE_CHANGED),
+        (info.so_pin_count_low(), cryptoki_sys::CKF_SO_PIN_COUNT_LOW),
+        (info.so_pin_final_try(), cryptoki_sys::CKF_SO_PIN_FINAL_TRY),
+        (info.so_pin_locked(), cryptoki_sys::CKF_SO_PIN_LOCKED),
+        (info.so_pin_to_be_changed(), cryptoki_sys::CKF_SO_PIN_TO_BE_CHANGED),
+        (info.error_state(), cryptoki_sys::CKF_ERROR_STATE),
     ];
     DeviceInfo {
         label: text(info.label().as_bytes()),
@@ -261,9 +272,9 @@ fn device(info: &TokenInfo) -> DeviceInfo {
         serial: text(info.serial_number().as_bytes()),
         flags: flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag),
         max_sessions: limit(info.max_session_count()),
-        sessions: info.session_count().map_or(Limit::Unavailable, Limit::Number),
+        sessions: info.session_count().map_or(Limit::Unknown, Limit::Most),
         max_rw_sessions: limit(info.max_rw_session_count()),
-        rw_sessions: info.rw_session_count().map_or(Limit::Unavailable, Limit::Number),
+        rw_sessions: info.rw_session_count().map_or(Limit::Unknown, Limit::Most),
         pin_length: (info.min_pin_length() as u64, info.max_pin_length() as u64),
         hardware: version(info.hardware_version()),
         firmware: version(info.firmware_version()),
@@ -272,9 +283,9 @@ fn device(info: &TokenInfo) -> DeviceInfo {
 
 fn limit(limit: CryptokiLimit) -> Limit {
     match limit {
-        CryptokiLimit::Max(number) => Limit::Number(number),
-        CryptokiLimit::Unavailable => Limit::Unavailable,
-        CryptokiLimit::Infinite => Limit::Infinite,
+        CryptokiLimit::Max(number) => Limit::Most(number),
+        CryptokiLimit::Unavailable => Limit::Unknown,
+        CryptokiLimit::Infinite => Limit::Unlimited,
     }
 }
 

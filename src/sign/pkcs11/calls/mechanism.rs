@@ -1,4 +1,6 @@
-//! Mechanisms (`CKM_…`) that sign.
+//! Mechanisms (`CKM_…`): those that sign, and the names of all.
+
+use cryptoki::mechanism::MechanismType;
 
 /// A mechanism without parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,15 +22,13 @@ impl Mechanism {
     pub(in super::super) fn number(self) -> u64 {
         self as u64
     }
+}
 
-    /// Its name.
-    pub(in super::super) fn name(self) -> &'static str {
-        match self {
-            Self::RsaPkcs => "CKM_RSA_PKCS",
-            Self::Sha256RsaPkcs => "CKM_SHA256_RSA_PKCS",
-            Self::Sha384RsaPkcs => "CKM_SHA384_RSA_PKCS",
-            Self::Sha512RsaPkcs => "CKM_SHA512_RSA_PKCS",
-        }
+/// The standard's name of a mechanism; its number in hexadecimal for a vendor's own.
+pub(in super::super) fn name(number: u64) -> String {
+    match MechanismType::try_from(number) {
+        Ok(known) => known.to_string(),
+        Err(_) => format!("{number:#010x}"),
     }
 }
 

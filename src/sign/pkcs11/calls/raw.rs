@@ -284,7 +284,7 @@ fn version(version: CK_VERSION) -> Version {
 /// A limit of sessions, where 0 means that there is none.
 fn most(number: CK_ULONG) -> Limit {
     match number {
-        cryptoki_sys::CK_EFFECTIVELY_INFINITE => Limit::Infinite,
+        cryptoki_sys::CK_EFFECTIVELY_INFINITE => Limit::Unlimited,
         other => count(other),
     }
 }
@@ -292,8 +292,8 @@ fn most(number: CK_ULONG) -> Limit {
 /// A number of open sessions, where 0 is a number like any other.
 fn count(number: CK_ULONG) -> Limit {
     match number {
-        cryptoki_sys::CK_UNAVAILABLE_INFORMATION => Limit::Unavailable,
-        number => Limit::Number(number),
+        cryptoki_sys::CK_UNAVAILABLE_INFORMATION => Limit::Unknown,
+        number => Limit::Most(number),
     }
 }
 

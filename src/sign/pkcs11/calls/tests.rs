@@ -92,7 +92,7 @@ fn a_life_of_a_device(binding: Binding) {
     assert!(device.requires_login() && device.has_user_pin() && !device.has_pin_pad());
     assert!(!device.is_locked() && !device.is_at_final_try() && !device.pin_count_is_low());
     assert_eq!(device.pin_length, (4, 255));
-    assert_eq!((device.max_sessions, device.rw_sessions), (Limit::Infinite, Limit::Unavailable));
+    assert_eq!((device.max_sessions, device.rw_sessions), (Limit::Unlimited, Limit::Unknown));
     let mechanisms = library.mechanisms(slot).unwrap();
     assert!(mechanisms.contains(&Mechanism::Sha256RsaPkcs.number()));
     // CKF_SIGN

@@ -178,8 +178,6 @@ fn usual_room(kind: AttributeType) -> usize {
         | AttributeType::Subject
         | AttributeType::Modulus
         | AttributeType::PublicExponent
-        | AttributeType::EcParams
-        | AttributeType::EcPoint
         | AttributeType::AllowedMechanisms => 1025,
         _ => 32,
     }

@@ -222,8 +222,8 @@ fn a_device_whose_clock_shows_no_time_and_whose_label_is_no_text_is_described() 
     let library = library(CK_FUNCTION_LIST { C_GetTokenInfo: Some(odd_device), ..Default::default() });
     let info = library.device_info(Slot(0)).unwrap();
     assert_eq!((info.label.chars().count(), info.model.as_str()), (32, "Model"));
-    assert_eq!((info.max_sessions, info.sessions), (Limit::Infinite, Limit::Number(0)));
-    assert_eq!((info.max_rw_sessions, info.rw_sessions), (Limit::Unavailable, Limit::Number(3)));
+    assert_eq!((info.max_sessions, info.sessions), (Limit::Unlimited, Limit::Most(0)));
+    assert_eq!((info.max_rw_sessions, info.rw_sessions), (Limit::Unknown, Limit::Most(3)));
     assert!(info.is_initialized());
     assert_eq!(info.pin_length, (4, 0));
 }
