@@ -611,3 +611,81 @@ fn a_look_alike_under_the_id_of_a_key_is_not_taken_for_its_certificate() {
     let lone = lone.iter().find(|it| it["label"] == "attestation").unwrap();
     assert_eq!(lone["maskinporten"]["why"], "it certifies another key than the one with its id");
 }
+
+#[test]
+fn everything_about_a_key_is_shown_for_whoever_asks_a_vendor() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    let other = desk.generate("other");
+    let issued = desk.certify(&uri, Profile::Seid2, "chain.pem");
+    desk.done(&["import", &uri, "chain.pem"]);
+    let shown = desk.done(&["show", &uri, "--login"]);
+    for expected in [
+        "  file          /usr/lib/",
+        "  named by      profile softhsm2",
+        "  PKCS#11       2.40\n",
+        "  label         ci\n",
+        "LOGIN_REQUIRED, USER_PIN_INITIALIZED",
+        "  PIN           good; 4 to 255 characters\n",
+        " open, no limit\n",
+        "  CKM_SHA256_RSA_PKCS               512 to 16384  sign, verify\n",
+        "  type          RSA-2048\n",
+        "  to be seen    both halves\n",
+        "  CKA_ALWAYS_SENSITIVE      true\n",
+        "  CKA_NEVER_EXTRACTABLE     true\n",
+        &format!("  SHA-256       {}\n", Certificate::from_der(&issued.leaf).unwrap().fingerprint()),
+    ] {
+        assert!(shown.out.contains(expected), "{expected:?} is not in {}", shown.out);
+    }
+    assert!(shown.out.contains(&uri) && !shown.out.contains(&other), "{}", shown.out);
+    let hidden = desk.keys(&["show", &uri]);
+    assert!(hidden.out.contains("  to be seen    the public half\n"), "{hidden:?}");
+    assert!(desk.done(&["show", "pkcs11:token=ci", "--login"]).out.contains(&other));
+    let wrong = desk.keys(&["show", "pkcs11:token=ci;object=grand"]);
+    wrong.assert_needs_person(&format!("near it: {uri}"), "add --login");
+}
+
+#[test]
+fn a_key_pair_goes_for_good_with_its_certificates_and_nothing_else_does() {
+    let desk = Desk::new();
+    let (uri, other) = (desk.generate("grant"), desk.generate("other"));
+    desk.certify(&uri, Profile::Seid2, "chain.pem");
+    desk.done(&["import", &uri, "chain.pem"]);
+    let delete = |more: &[&str]| desk.keys(&[&["delete", "--pin", "file:pin"], more].concat());
+    delete(&[&uri]).assert_needs_person("its certificate is still valid: SEGL SANDBOX TEST", "--force");
+    delete(&[&uri, "--yes"]).assert_needs_person("its certificate is still valid", "revoked");
+    delete(&[&uri, "--force"]).assert_needs_person("nobody is there to say", "--yes");
+    delete(&["pkcs11:token=ci", "--yes"]).assert_needs_person("does not say which key", "object=");
+    delete(&["pkcs11:token=ci;object=grand", "--yes"]).assert_needs_person("near it: ", "`segl keys`");
+    assert_eq!(listed(&desk.json(&["--login"])).len(), 2, "something was deleted all the same");
+
+    let gone = delete(&[&uri, "--yes", "--force"]);
+    assert_eq!(gone.code, 0, "{gone:?}");
+    assert_eq!(gone.out.lines().count(), 2, "{gone:?}");
+    assert!(gone.out.contains("deleted    certificate SEGL SANDBOX TEST"), "{gone:?}");
+    assert!(gone.out.contains("deleted    RSA-2048 key pair \"grant\", id "), "{gone:?}");
+    let listing = desk.json(&["--login"]);
+    let [key] = listed(&listing).as_slice() else { panic!("{listing}") };
+    assert_eq!((&key["uri"], &key["private"]), (&other.clone().into(), &true.into()));
+    // The issuer's stays: it may be another's, too.
+    assert_eq!(ci(&listing)["certificates"].as_array().unwrap().len(), 1);
+    // What stays can still be used.
+    assert_eq!(desk.done(&["jwk", &other]).code, 0);
+}
+
+#[test]
+fn the_type_says_that_only_the_certificate_or_only_the_key_pair_is_to_go() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    desk.certify(&uri, Profile::Expired, "chain.pem");
+    desk.done(&["import", &uri, "chain.pem"]);
+    let gone = desk.done(&["delete", &format!("{uri};type=cert"), "--yes"]);
+    assert_eq!(gone.out.matches("deleted    certificate").count(), 1, "{gone:?}");
+    assert_eq!(listed(&desk.json(&["--login"]))[0]["certificates"], serde_json::json!([]));
+    desk.done(&["import", &uri, "chain.pem"]);
+    let gone = desk.done(&["delete", &format!("{uri};type=private"), "--yes"]);
+    assert!(gone.out.lines().count() == 1 && gone.out.contains("key pair"), "{gone:?}");
+    let listing = desk.json(&["--login"]);
+    assert!(listed(&listing).is_empty());
+    assert_eq!(ci(&listing)["certificates"].as_array().unwrap().len(), 2, "{listing}");
+}

@@ -1,14 +1,17 @@
 //! `segl keys`: what is on a device, and how a key gets there, is certified and registered.
 
 mod csr;
+mod delete;
 mod generate;
 mod import;
 mod jwk;
 mod list;
 mod listing;
+mod matched;
 mod near;
 #[cfg(test)]
 mod sample;
+mod show;
 mod survey;
 mod target;
 mod unattended;
@@ -47,6 +50,8 @@ pub(super) struct Command {
 enum Action {
     /// List devices, keys and certificates, with the line to paste (what `segl keys` alone does)
     List(list::Command),
+    /// Show all that is known of a device, key or certificate: mechanisms, flags, limits, attributes
+    Show(show::Command),
     /// Make a key pair inside a device, called what the URI's object says; its private half never leaves it
     Generate(generate::Command),
     /// Write a certificate request (PKCS#10), signed by the key
@@ -55,6 +60,8 @@ enum Action {
     Import(import::Command),
     /// Print the public key as a JWK, to register it at Samarbeidsportalen
     Jwk(jwk::Command),
+    /// Delete a key pair, a certificate, or both, for good
+    Delete(delete::Command),
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
@@ -70,10 +77,12 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
     let outcome = match command.action {
         None => list::run(command.list, &work, out).await,
         Some(Action::List(command)) => list::run(command, &work, out).await,
+        Some(Action::Show(command)) => show::run(command, &work, out).await,
         Some(Action::Generate(command)) => generate::run(command, &work, out).await,
         Some(Action::Csr(command)) => csr::run(command, &work, out).await,
         Some(Action::Import(command)) => import::run(command, &work, out).await,
         Some(Action::Jwk(command)) => jwk::run(command, &work, out).await,
+        Some(Action::Delete(command)) => delete::run(command, &work, out).await,
     };
     if let Err(error) = work.modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {
         tracing::warn!(%error, "a device's library did not end in time");

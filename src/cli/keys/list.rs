@@ -139,14 +139,14 @@ impl Place {
     }
 }
 
-/// Shows the one device that `wanted` names as it looks logged in.
+/// Shows the one device that `wanted` names as it looks logged in, and says where its PIN was found.
 pub(super) async fn log_in(
     looked: &mut [Looked],
     wanted: &Uri,
     signer: Option<&Signer>,
     given: Option<Sources>,
     work: &Work<'_>,
-) -> Result<(), Failure> {
+) -> Result<Option<Sources>, Failure> {
     let mut named: Vec<(usize, DeviceDescription)> = Vec::new();
     for (index, looked) in looked.iter().enumerate() {
         let slots = looked.shown.iter().flat_map(|shown| &shown.slots);
@@ -180,13 +180,13 @@ pub(super) async fn log_in(
             .into());
         }
     };
-    let Some(looked) = looked.get_mut(*index) else { return Ok(()) };
+    let Some(looked) = looked.get_mut(*index) else { return Ok(given) };
     let configured = signer.and_then(|signer| signer.pin.clone());
     let pin = given.or(configured).or_else(|| pin_on(device, work)).or_else(|| usual_pin(wanted));
     let uri = device.uri.clone().with_module_path(looked.library.path.clone());
-    let device = pipeline::device(&work.modules, uri, None, pin);
+    let device = pipeline::device(&work.modules, uri, None, pin.clone());
     looked.shown = Ok(device.describe(&work.call).await.map_err(refused)?);
-    Ok(())
+    Ok(pin)
 }
 
 /// Where the configuration says that the PIN of `device` is, on any signer there.
@@ -207,13 +207,13 @@ fn pin_on(device: &DeviceDescription, work: &Work<'_>) -> Option<Sources> {
 }
 
 /// The names of all that was seen, for whoever names something that is not there.
-struct Seen {
+pub(super) struct Seen {
     devices: Vec<Uri>,
     objects: Vec<Uri>,
 }
 
 impl Seen {
-    fn of(looked: &[Looked]) -> Self {
+    pub(super) fn of(looked: &[Looked]) -> Self {
         let mut seen = Self { devices: Vec::new(), objects: Vec::new() };
         for slot in looked.iter().flat_map(|looked| &looked.shown).flat_map(|shown| &shown.slots) {
             seen.devices
@@ -226,26 +226,32 @@ impl Seen {
     }
 
     fn must_match(&self, listing: &Listing, wanted: &Uri) -> Result<(), Failure> {
-        let names_object = wanted.object().is_some() || wanted.id().is_some() || wanted.kind().is_some();
-        let names_device = wanted.device() != Uri::default();
-        let (found, candidates) = match names_object {
-            true => (listing.uris().next().is_some(), &self.objects),
+        let found = match names_object(wanted) {
+            true => listing.uris().next().is_some(),
             false => {
-                let mut devices = listing.devices();
-                (!names_device || devices.any(|device| device.initialized == Some(true)), &self.devices)
+                wanted.device() == Uri::default()
+                    || listing.devices().any(|device| device.initialized == Some(true))
             }
         };
-        if found {
-            return Ok(());
-        }
+        let hidden = listing.devices().any(Device::may_hide_keys);
+        if found { Ok(()) } else { Err(self.nothing_named(wanted, hidden)) }
+    }
+
+    /// The answer to whoever names what is not there; `hidden`: a login may show more.
+    pub(super) fn nothing_named(&self, wanted: &Uri, hidden: bool) -> Failure {
+        let candidates = if names_object(wanted) { &self.objects } else { &self.devices };
         let near: Vec<String> = near(wanted, candidates).into_iter().map(Uri::to_string).collect();
         let near = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
-        let remedy = match names_object && listing.devices().any(Device::may_hide_keys) {
+        let remedy = match names_object(wanted) && hidden {
             true => "Private keys may be hidden until login: add --login; `segl keys` shows what there is.",
             false => "Run `segl keys` and paste one of its lines.",
         };
-        Err(Failure::needs_person(format!("nothing that is to be seen is named {wanted}{near}"), remedy))
+        Failure::needs_person(format!("nothing that is to be seen is named {wanted}{near}"), remedy)
     }
+}
+
+fn names_object(wanted: &Uri) -> bool {
+    wanted.object().is_some() || wanted.id().is_some() || wanted.kind().is_some()
 }
 
 /// What a person should know about what is not shown.

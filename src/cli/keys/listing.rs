@@ -285,26 +285,36 @@ impl Library {
 
 impl Device {
     fn new(slot: SlotDescription, wanted: &Uri, place: &Uri, now: SystemTime) -> Self {
-        let all: Vec<Certificate> = slot
+        let read = |certificate: &CertificateDescription| Certificate::from_der(&certificate.der).ok();
+        // A chain is one certificate of the key and issuers: looking for it among all of them takes long where there
+        // are a thousand.
+        let issuers: Vec<Certificate> = slot
             .certificates
             .iter()
             .chain(slot.keys.iter().flat_map(|key| &key.certificates))
-            .filter_map(|certificate| Certificate::from_der(&certificate.der).ok())
+            .filter_map(read)
+            .filter(Certificate::is_ca)
             .collect();
+        let pool = |own: &[CertificateDescription]| -> Vec<Certificate> {
+            own.iter().filter_map(read).chain(issuers.iter().cloned()).collect()
+        };
         let open = slot.logged_in;
         let certificates = slot
             .certificates
             .iter()
             .filter(|certificate| certificate.is_named_by(wanted))
             .map(|certificate| LoneCertificate {
-                maskinporten: Verdict::on_lone(certificate, open, &slot.keys, &all, now),
+                maskinporten: {
+                    let pool = pool(std::slice::from_ref(certificate));
+                    Verdict::on_lone(certificate, open, &slot.keys, &pool, now)
+                },
                 certificate: CertificateEntry::new(certificate, place),
             })
             .collect();
         let device = slot.device.as_ref();
         let keys = slot.keys.iter().filter(|key| key.is_named_by(wanted));
         let keys = keys.map(|key| {
-            let maskinporten = Verdict::on(key, open, &all, now);
+            let maskinporten = Verdict::on(key, open, &pool(&key.certificates), now);
             KeyEntry::new(key, maskinporten, Unattended::of(key, device, false), place)
         });
         Self {

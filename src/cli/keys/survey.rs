@@ -50,16 +50,15 @@ pub(super) async fn look(
     let mut progress = Progress::new(clock.now() + UNTIL_PROGRESS);
     let mut next_start = clock.now();
     loop {
-        if running.is_empty() || clock.now() >= next_start {
-            if let Some((index, library)) =
-                waiting.pop().and_then(|index| Some((index, libraries.get(index)?)))
-            {
-                let (modules, path) = (work.modules.clone(), library.path.clone());
-                let call = Call::within(clock, patience);
-                tasks.spawn(async move { (index, modules.describe(&path, None, &call).await) });
-                running.push(index);
-                next_start = clock.now() + BETWEEN_STARTS;
-            }
+        if (running.is_empty() || clock.now() >= next_start)
+            && let Some(index) = waiting.pop()
+            && let Some(library) = libraries.get(index)
+        {
+            let (modules, path) = (work.modules.clone(), library.path.clone());
+            let call = Call::within(clock, patience);
+            tasks.spawn(async move { (index, modules.describe(&path, None, &call).await) });
+            running.push(index);
+            next_start = clock.now() + BETWEEN_STARTS;
         }
         if running.is_empty() {
             break;
