@@ -4,6 +4,7 @@ mod csr;
 mod delete;
 mod generate;
 mod import;
+mod issuers;
 mod jwk;
 mod list;
 mod listing;

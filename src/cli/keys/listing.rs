@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    issuers::Issuers,
     survey::Looked,
     unattended::Unattended,
     verdict::{self, Verdict, day},
@@ -286,18 +287,9 @@ impl Library {
 impl Device {
     fn new(slot: SlotDescription, wanted: &Uri, place: &Uri, now: SystemTime) -> Self {
         let read = |certificate: &CertificateDescription| Certificate::from_der(&certificate.der).ok();
-        // A chain is one certificate of the key and issuers: looking for it among all of them takes long where there
-        // are a thousand.
-        let issuers: Vec<Certificate> = slot
-            .certificates
-            .iter()
-            .chain(slot.keys.iter().flat_map(|key| &key.certificates))
-            .filter_map(read)
-            .filter(Certificate::is_ca)
-            .collect();
-        let pool = |own: &[CertificateDescription]| -> Vec<Certificate> {
-            own.iter().filter_map(read).chain(issuers.iter().cloned()).collect()
-        };
+        let of_keys = slot.keys.iter().flat_map(|key| &key.certificates);
+        let issuers = Issuers::among(slot.certificates.iter().chain(of_keys).filter_map(read));
+        let pool = |own: &[CertificateDescription]| issuers.pool(own.iter().filter_map(read).collect());
         let open = slot.logged_in;
         let certificates = slot
             .certificates
