@@ -1,6 +1,11 @@
 //! Device profiles as an administrator meets them: the real program, folders and a configuration of its own.
 
 #![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+)]
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
