@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
     error::{Error, Malformed},
-    prompt::MOST_TRIES,
+    prompt::{MOST_TRIES, Question},
 };
 
 /// The longest secret taken, in bytes.
@@ -48,6 +48,15 @@ pub enum Source {
 /// One source, or several in the order in which they are looked for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sources(Vec<Source>);
+
+/// A secret, and whether a person has just typed it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The secret.
+    pub secret: SecretString,
+    /// Whether it was typed: asked for again, it may be another one.
+    pub typed: bool,
+}
 
 impl Sources {
     /// `sources` in the order in which they are looked for.
@@ -76,6 +85,26 @@ impl Sources {
     /// [`Error`] when the first source that exists cannot be used. The others are not tried then.
     pub fn read(&self, what: &str) -> Result<Option<SecretString>, Error> {
         self.read_with(what, &|name| std::env::var_os(name))
+    }
+
+    /// The same for who counts tries themselves, as the keeper of a device's PIN does: the person at the prompt may be
+    /// asked as often as the caller likes, and is told what the caller knows.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn answer(&self, question: &Question) -> Result<Option<Answer>, Error> {
+        for source in &self.0 {
+            let typed = *source == Source::Prompt;
+            let secret = if typed {
+                prompt::ask(question)?.map(|typed| read::text(source, &typed)).transpose()?
+            } else {
+                read::read(source, &question.what, &|name| std::env::var_os(name))?
+            };
+            if let Some(secret) = secret {
+                return Ok(Some(Answer { secret, typed }));
+            }
+        }
+        Ok(None)
     }
 
     fn read_with(
@@ -115,20 +144,16 @@ impl Sources {
 /// # Errors
 /// [`Error`] when what is typed is no secret: empty, too long, no text.
 pub fn ask(what: &str) -> Result<Option<SecretString>, Error> {
-    prompt::ask(what)?.map(|typed| read::text(&Source::Prompt, &typed)).transpose()
+    let question = Question::new(what);
+    prompt::ask(&question)?.map(|typed| read::text(&Source::Prompt, &typed)).transpose()
 }
 
-/// How many tries are left of what has been asked for at the terminal, at most [`MOST_TRIES`] for each secret. `None` when
-/// nobody has been asked for anything since the last one that was right, and when this process has read a secret that
-/// nobody typed: to do all over again would then mean to try that one twice.
+/// How many tries are left of what [`Sources::read`] has asked for at the terminal, at most [`MOST_TRIES`] for each
+/// secret. `None` when it has asked for nothing, and when this process has read a secret in any other way: to do all over
+/// again would then mean to try that one twice.
 #[must_use]
 pub fn tries_left() -> Option<u32> {
     prompt::tries_left()
-}
-
-/// What was typed for `what` was right: the next time it is asked for is a first one.
-pub fn was_right(what: &str) {
-    prompt::was_right(what);
 }
 
 impl Source {

@@ -128,7 +128,7 @@ fn a_person_who_mistypes_is_asked_three_times_and_no_more() {
     let mut terminal = Terminal::with("grant t");
     terminal.type_after(&format!("{QUESTION}: "), "wrong1\r");
     terminal.type_after(&format!("{QUESTION}, try 2 of 3: "), "wrong2\r");
-    terminal.type_after(&format!("{QUESTION}, last try"), "wrong3\r");
+    terminal.type_after(&format!("{QUESTION}, try 3 of 3 (most devices lock"), "wrong3\r");
     let screen = terminal.screen();
     assert!(screen.contains("ended with 2") && !screen.contains("wrong1"), "{screen}");
     assert_eq!(screen.matches("another try").count(), 2, "{screen}");

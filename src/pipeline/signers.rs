@@ -7,10 +7,10 @@ use crate::{
     clock::Clock,
     config::{self, Config},
     http,
-    secret::Sources,
+    secret::{Answer, Question, Sources},
     sign::{
         self, CertificateSource, Failover, FileSigner, Identity, PinProblem, Signer,
-        pkcs11::{Device, Modules, Pin, Pkcs11Signer, Profiles, Uri},
+        pkcs11::{Device, Modules, Pin, PinAnswer, Pkcs11Signer, Profiles, Uri},
     },
 };
 
@@ -103,12 +103,26 @@ pub fn signer(
 /// The device that `uri` names, with the PIN from `sources` or, when there are none, from the URI's own `pin-source`.
 #[must_use]
 pub fn device(modules: &Arc<Modules>, uri: Uri, profile: Option<String>, sources: Option<Sources>) -> Device {
-    let sources = sources.or_else(|| uri.pin_source().map(|source| Sources::new(vec![source.clone()])));
-    let what = format!("PIN for {}", uri.device());
-    let pin = sources.map(|sources| {
-        Pin::new(move || sources.read(&what).map_err(|why| PinProblem::Source(why.to_string())))
-    });
+    let pin = login_pin(&uri, sources);
     Device::new(modules.clone(), uri, profile, pin)
+}
+
+fn login_pin(uri: &Uri, sources: Option<Sources>) -> Option<Pin> {
+    let sources = sources.or_else(|| uri.pin_source().map(|source| Sources::new(vec![source.clone()])));
+    sources.map(|sources| pin(format!("PIN for {}", uri.device()), sources))
+}
+
+/// A PIN called `what`: asked for again after one that was mistyped, and never after one that nobody typed.
+fn pin(what: String, sources: Sources) -> Pin {
+    Pin::asking(!sources.are_unattended(), move |request| {
+        let question = Question::new(&what).after(request.refused.into()).last_try(request.last_try);
+        let answer = sources.answer(&question).map_err(|why| PinProblem::Source(why.to_string()))?;
+        Ok(match answer {
+            None => PinAnswer::None,
+            Some(Answer { secret, typed: true }) => PinAnswer::Typed(secret),
+            Some(Answer { secret, typed: false }) => PinAnswer::Stored(secret),
+        })
+    })
 }
 
 fn password(name: String, sources: Option<Sources>) -> sign::Password {

@@ -26,14 +26,63 @@ pub const MOST_TRIES: u32 = 3;
 static ASKED: Mutex<Asked> = Mutex::new(Asked { times: BTreeMap::new(), something_else: false });
 
 struct Asked {
-    /// How often each secret has been asked for since one was right.
+    /// How often each secret has been asked for.
     times: BTreeMap<String, u32>,
-    /// Whether a secret that nobody typed has been read.
+    /// Whether another secret has been read: one that nobody typed, or whose tries somebody else counts.
     something_else: bool,
 }
 
 fn asked() -> MutexGuard<'static, Asked> {
     ASKED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a person is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Question {
+    /// The secret's name: "PIN for pkcs11:token=CUSTOMS-A".
+    pub what: String,
+    /// How many were refused since the last one that was right.
+    pub refused: u32,
+    /// Whether the device locks when the next one is wrong, too.
+    pub last_try: bool,
+}
+
+impl Question {
+    /// The first question for the secret called `what`.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), refused: 0, last_try: false }
+    }
+
+    /// The same, after so many that were refused.
+    #[must_use]
+    pub fn after(mut self, refused: u32) -> Self {
+        self.refused = refused;
+        self
+    }
+
+    /// The same, with what the device says: that it locks when the next one is wrong.
+    #[must_use]
+    pub fn last_try(mut self, last_try: bool) -> Self {
+        self.last_try = last_try;
+        self
+    }
+
+    fn text(&self) -> String {
+        let Self { what, refused, last_try } = self;
+        let warning = match last_try {
+            true => " (the device locks if it is wrong; Ctrl-C gives up)",
+            false if refused + 1 >= MOST_TRIES => {
+                " (most devices lock after three wrong ones; Ctrl-C gives up)"
+            }
+            false => "",
+        };
+        match refused {
+            0 => format!("{what}{warning}: "),
+            _ => format!("{what}, try {} of {MOST_TRIES}{warning}: ", refused + 1),
+        }
+    }
 }
 
 /// The secret called `what`, as the person types it; `None` when nobody can be asked.
@@ -48,12 +97,13 @@ pub(super) fn read(what: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
         *count += 1;
         *count - 1
     };
-    ask_at(&terminal, &question(what, before)).map(Some)
+    ask_at(&terminal, &Question::new(what).after(before).text()).map(Some)
 }
 
-/// Asks once more, without counting: for a secret that is being made and not tried.
-pub(super) fn ask(what: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    terminal().map(|terminal| ask_at(&terminal, &question(what, 0))).transpose()
+/// Asks without counting; `None` when nobody can be asked.
+pub(super) fn ask(question: &Question) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    something_else_was_read();
+    terminal().map(|terminal| ask_at(&terminal, &question.text())).transpose()
 }
 
 /// How many tries are left of the secret that has been asked for most often; `None` when nobody has been asked, and when
@@ -64,22 +114,9 @@ pub(super) fn tries_left() -> Option<u32> {
     most.map(|count| MOST_TRIES.saturating_sub(*count))
 }
 
-/// Remembers that a secret was read elsewhere.
+/// Remembers that a secret was read that is not counted here.
 pub(super) fn something_else_was_read() {
     asked().something_else = true;
-}
-
-/// Begins to count anew.
-pub(super) fn was_right(what: &str) {
-    asked().times.remove(what);
-}
-
-fn question(what: &str, before: u32) -> String {
-    match before {
-        0 => format!("{what}: "),
-        _ if before + 1 < MOST_TRIES => format!("{what}, try {} of {MOST_TRIES}: ", before + 1),
-        _ => format!("{what}, last try (most devices lock after {MOST_TRIES} wrong ones; Ctrl-C ends): "),
-    }
 }
 
 /// The terminal that the program was started from, whatever its standard input is.
@@ -270,8 +307,12 @@ mod tests {
 
     #[test]
     fn the_last_try_is_announced() {
-        assert_eq!(question("PIN of A", 0), "PIN of A: ");
-        assert_eq!(question("PIN of A", 1), "PIN of A, try 2 of 3: ");
-        assert!(question("PIN of A", 2).contains("last try"));
+        let text = |refused, last| Question::new("PIN of A").after(refused).last_try(last).text();
+        assert_eq!(text(0, false), "PIN of A: ");
+        assert_eq!(text(1, false), "PIN of A, try 2 of 3: ");
+        assert!(text(2, false).contains("try 3 of 3 (most devices lock"));
+        for refused in 0..3 {
+            assert!(text(refused, true).contains("the device locks if it is wrong"));
+        }
     }
 }

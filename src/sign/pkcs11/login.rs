@@ -231,6 +231,9 @@ impl Logins for Guarded {
                 };
                 if pad { Ok(None) } else { Err(PinProblem::Missing) }
             }
+            // A person might have been asked, and was not: a stored PIN came first. It is the one that was refused.
+            PinAnswer::Stored(_) if refused > 0 => Err(PinProblem::RefusedBefore),
+            PinAnswer::Stored(_) if request.final_try => Err(PinProblem::FinalTry),
             PinAnswer::Stored(pin) | PinAnswer::Typed(pin) => {
                 self.check(&pin, request)?;
                 self.guard.spend(request);
@@ -301,4 +304,58 @@ impl Guard {
 
 fn key(request: &LoginRequest) -> (DeviceId, Login) {
     (request.device.clone(), request.login)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(final_try: bool) -> LoginRequest {
+        let device = DeviceId {
+            label: "A".into(),
+            serial: "1".into(),
+            manufacturer: String::new(),
+            model: String::new(),
+        };
+        let pin_length = (4, 8);
+        LoginRequest { device, login: Login::User, locked: false, final_try, pin_pad: false, pin_length }
+    }
+
+    /// With a source that may ask a person, and answers `answer`.
+    fn guarded(answer: fn(SecretString) -> PinAnswer) -> Guarded {
+        let pin = Pin::asking(true, move |_| Ok(answer(SecretString::from("1234"))));
+        Guarded { guard: Arc::default(), pin: Some(pin), profile: Arc::new(Profile::unknown()) }
+    }
+
+    fn refused() -> LoginOutcome {
+        LoginOutcome::Refused("CKR_PIN_INCORRECT".into())
+    }
+
+    #[test]
+    fn a_stored_pin_is_tried_once_even_where_a_person_could_have_been_asked() {
+        let logins = guarded(PinAnswer::Stored);
+        assert!(logins.authorize(&request(false)).is_ok());
+        logins.ended(&request(false), &refused());
+        assert_eq!(logins.authorize(&request(false)).unwrap_err(), PinProblem::RefusedBefore);
+    }
+
+    #[test]
+    fn the_last_try_is_a_persons_to_spend_and_not_a_stored_pins() {
+        assert_eq!(guarded(PinAnswer::Stored).authorize(&request(true)).unwrap_err(), PinProblem::FinalTry);
+        assert!(guarded(PinAnswer::Typed).authorize(&request(true)).is_ok());
+    }
+
+    #[test]
+    fn a_person_who_mistypes_is_asked_three_times() {
+        let logins = guarded(PinAnswer::Typed);
+        for left in [true, true, false] {
+            assert!(logins.authorize(&request(false)).is_ok());
+            assert_eq!(logins.ended(&request(false), &refused()), left);
+        }
+        assert_eq!(logins.authorize(&request(false)).unwrap_err(), PinProblem::RefusedBefore);
+        let logins = guarded(PinAnswer::Typed);
+        logins.authorize(&request(false)).unwrap();
+        logins.ended(&request(false), &LoginOutcome::Done);
+        assert!(logins.authorize(&request(false)).is_ok(), "one that was right is forgotten");
+    }
 }
