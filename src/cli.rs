@@ -9,6 +9,7 @@ mod failure;
 mod grant;
 mod keys;
 mod logging;
+mod pin;
 mod probe;
 mod profiles;
 #[cfg(feature = "sandbox")]
@@ -66,6 +67,8 @@ enum Command {
     Probe(probe::Command),
     /// Show and prepare the keys on a device
     Keys(keys::Command),
+    /// Keep a signer's PIN
+    Pin(pin::Command),
     /// Show what is known of each kind of device
     Profiles(profiles::Command),
     /// Run fake authorities on this machine
@@ -133,6 +136,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Grant(command) => grant::run(command, context, out).await,
         Command::Probe(command) => probe::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
+        Command::Pin(command) => pin::run(command, context),
         Command::Profiles(command) => profiles::run(command, context, out),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(command) => sandbox::run(*command, context, out).await,

@@ -7,7 +7,9 @@
 )]
 
 use std::{
+    fs,
     io::{Read, Write},
+    os::unix::fs::PermissionsExt,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -19,6 +21,11 @@ schema = 1
 [signers.s]
 key = "file:key.pem"
 pin = "prompt"
+[signers.hsm]
+key = "pkcs11:token=A"
+profile = "softhsm2"
+pin = ["prompt", "credential:hsm-pin"]
+sign_pin = "file:seal-pin"
 [clients.c]
 environment = "test"
 client_id = "c"
@@ -50,8 +57,7 @@ struct Terminal {
     keyboard: ChildStdin,
     output: ChildStdout,
     screen: String,
-    // Gone when this is.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Terminal {
@@ -72,7 +78,7 @@ impl Terminal {
             .unwrap();
         let keyboard = process.stdin.take().unwrap();
         let output = process.stdout.take().unwrap();
-        Self { process, keyboard, output, screen: String::new(), _folder: folder }
+        Self { process, keyboard, output, screen: String::new(), folder }
     }
 
     /// Waits until `text` shows once more than it did so far, then types `keys`.
@@ -89,13 +95,13 @@ impl Terminal {
     }
 
     /// All that showed, once everything has ended. What is typed must show again then.
-    fn screen(mut self) -> String {
+    fn screen(&mut self) -> String {
         let mut rest = Vec::new();
         // Held open until here: nobody types any more, and nobody goes away.
         self.output.read_to_end(&mut rest).unwrap();
         let status = self.process.wait().unwrap();
         self.screen.push_str(&String::from_utf8_lossy(&rest));
-        let screen = self.screen;
+        let screen = self.screen.clone();
         assert!(status.success(), "{status}: {screen}");
         for mode in ["echo", "icanon", "isig"] {
             assert!(
@@ -111,7 +117,8 @@ const QUESTION: &str = "Password of the key file of s";
 
 #[test]
 fn a_person_who_does_not_type_the_password_in_time_gets_the_terminal_back() {
-    let screen = Terminal::with("grant t --timeout 1").screen();
+    let mut terminal = Terminal::with("grant t --timeout 1");
+    let screen = terminal.screen();
     assert!(screen.contains(QUESTION) && screen.contains("ended with 3"), "{screen}");
 }
 
@@ -141,4 +148,26 @@ fn a_password_that_is_right_the_second_time_is_right() {
     terminal.type_after("try 2 of 3: ", &format!("{PASSWORD}\r"));
     let screen = terminal.screen();
     assert!(screen.contains("\"iss\": \"c\"") && screen.contains("ended with 0"), "{screen}");
+}
+
+#[test]
+fn a_pin_is_asked_for_twice_and_kept_in_a_file_for_its_owner_alone() {
+    let mut terminal = Terminal::with("pin set hsm --sign-pin");
+    terminal.type_after("New sign_pin of hsm: ", "4711-0815\r");
+    terminal.type_after("The same again: ", "4711-0815\r");
+    let screen = terminal.screen();
+    assert!(screen.contains("ended with 0") && !screen.contains("4711"), "{screen}");
+    let file = terminal.folder.path().join("seal-pin");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "4711-0815");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn two_pins_that_differ_are_not_written() {
+    let mut terminal = Terminal::with("pin set hsm --sign-pin");
+    terminal.type_after("New sign_pin of hsm: ", "4711-0815\r");
+    terminal.type_after("The same again: ", "4711-0816\r");
+    let screen = terminal.screen();
+    assert!(screen.contains("the two are not the same") && screen.contains("ended with 2"), "{screen}");
+    assert!(!terminal.folder.path().join("seal-pin").exists());
 }

@@ -189,6 +189,7 @@ fn pin(device: &DeviceDescription) -> String {
     let state = match device.pin {
         PinState::Good => "good",
         PinState::NotSet => "not set",
+        PinState::ToBeChanged => "must be changed before the device is of use",
         PinState::CountLow => "a wrong one was entered since the last login",
         PinState::FinalTry => "one try is left",
         PinState::Locked => "locked",
