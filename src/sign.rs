@@ -10,6 +10,7 @@
 //! come, so that `iat` does not age in a queue.
 
 mod error;
+mod eseal;
 mod failover;
 mod file;
 pub mod pkcs11;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use self::{
     error::{Error, Fault, PinProblem, Retry, Sought},
+    eseal::EsealSigner,
     failover::Failover,
     file::{FileSigner, Password},
     pkcs11::Pkcs11Signer,

@@ -77,7 +77,8 @@ pub fn signer(
     Ok(match &signer.key {
         config::Key::Pkcs11(uris) => {
             let one = |uri: &Uri| -> Result<Arc<dyn Signer>, sign::Error> {
-                let device = device(modules, uri.clone(), signer.profile.clone(), sources.clone());
+                let pin = both_pins(uri, sources.clone(), signer.sign_pin.clone());
+                let device = Device::new(modules.clone(), uri.clone(), signer.profile.clone(), pin);
                 let signer = Pkcs11Signer::new(device, signer.algorithm)?;
                 Ok(Arc::new(signer.with_certificates(further.clone())))
             };
@@ -110,6 +111,14 @@ pub fn device(modules: &Arc<Modules>, uri: Uri, profile: Option<String>, sources
 fn login_pin(uri: &Uri, sources: Option<Sources>) -> Option<Pin> {
     let sources = sources.or_else(|| uri.pin_source().map(|source| Sources::new(vec![source.clone()])));
     sources.map(|sources| pin(format!("PIN for {}", uri.device()), sources))
+}
+
+/// The PIN of the login, and the one for each signature where that is another.
+fn both_pins(uri: &Uri, login: Option<Sources>, signature: Option<Sources>) -> Option<Pin> {
+    let login = login_pin(uri, login);
+    let Some(signature) = signature else { return login };
+    let signature = pin(format!("PIN for a signature on {}", uri.device()), signature);
+    Some(login.unwrap_or_else(|| Pin::new(|| Ok(None))).with_signature_pin(&signature))
 }
 
 /// A PIN called `what`: asked for again after one that was mistyped, and never after one that nobody typed.

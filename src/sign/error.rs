@@ -195,6 +195,16 @@ pub enum Error {
     /// The certificate cannot be used for a grant.
     #[error("the certificate cannot be used: {0}")]
     Certificate(String),
+    /// A seal that is to sign by itself needs a person.
+    #[error("{device} cannot sign unattended: {reason}")]
+    Attended {
+        /// The device.
+        device: String,
+        /// What a person would have to do.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// The devices of one signer hold different keys, and that cannot be.
     #[error("the devices of this signer hold different keys, and {reason}")]
     SeveralKeys {
@@ -285,6 +295,7 @@ impl Error {
             }
             Self::Mismatch { .. } => "Use the certificate that was issued for this key.".into(),
             Self::Certificate(_) => "Run `segl keys` to see which certificates stand beside the key.".into(),
+            Self::Attended { remedy, .. } => remedy.clone(),
             Self::SeveralKeys { .. } => {
                 "Give each key a signer of its own, or put certificates of the same organisation beside the keys.".into()
             }

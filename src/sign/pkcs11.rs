@@ -95,6 +95,31 @@ impl Device {
         &self.uri
     }
 
+    /// Where its PINs come from.
+    #[must_use]
+    pub fn pin(&self) -> Option<&Pin> {
+        self.pin.as_ref()
+    }
+
+    /// What is known of its library.
+    ///
+    /// # Errors
+    /// [`Error::Module`] when there is no such library.
+    pub fn profile(&self) -> Result<Arc<Profile>, Error> {
+        Ok(self.module()?.profile.clone())
+    }
+
+    /// What the device's library shows to anybody, without a login.
+    ///
+    /// # Errors
+    /// Those of [`Modules::describe`].
+    pub async fn describe_as_found(&self, call: &Call) -> Result<ModuleDescription, Error> {
+        match self.ask(call, Job::Describe { login: None }, None).await? {
+            Answer::Description(description) => Ok(*description),
+            other => Err(mismatched(&other)),
+        }
+    }
+
     /// All that the device's library shows, logged in to this device.
     ///
     /// # Errors
