@@ -67,9 +67,9 @@ enum Action {
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
     // Libraries that nobody has chosen are looked at from a distance.
-    let mut manner = Manner::default();
-    manner.profiles = context.profiles()?;
-    manner.look_around = command.action.as_ref().is_none_or(|action| matches!(action, Action::List(_)));
+    let looks =
+        command.action.as_ref().is_none_or(|action| matches!(action, Action::List(_) | Action::Show(_)));
+    let manner = Manner { profiles: context.profiles()?, look_around: looks, ..Manner::default() };
     let work = Work {
         context,
         modules: Modules::build(context.clock.clone(), manner),

@@ -114,10 +114,7 @@ impl Device {
     /// # Errors
     /// Those of [`Modules::describe`].
     pub async fn describe_as_found(&self, call: &Call) -> Result<ModuleDescription, Error> {
-        match self.ask(call, Job::Describe { login: None }, None).await? {
-            Answer::Description(description) => Ok(*description),
-            other => Err(mismatched(&other)),
-        }
+        self.describe_as(Job::Describe { login: None, whole: false }, call).await
     }
 
     /// All that the device's library shows, logged in to this device.

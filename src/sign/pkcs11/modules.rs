@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -58,6 +59,9 @@ impl Default for Manner {
         Self { profiles: Arc::new(Profiles::embedded()), program: HostProgram::default(), look_around: false }
     }
 }
+
+/// How long the threads of a library that nobody has shut down may take when it is dropped.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Device and inode: one file under two names is one library.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -387,8 +391,15 @@ impl Drop for Last {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // Nobody can ask any more; the threads end by themselves.
+        // Nobody can ask any more; the threads end by themselves. A program whose `main` ends right now would run the
+        // exit handlers of the library while C_Finalize is at work, and many crash of that: so a moment is waited.
         self.close();
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let handles = threads.map(|threads| threads.handles).unwrap_or_default();
+        let end = std::time::Instant::now() + LAST_MOMENT;
+        while handles.iter().any(|handle| !handle.is_finished()) && std::time::Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -28,6 +28,7 @@ const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// To the library's process.
 #[derive(Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "made, written and forgotten one at a time")]
 pub(super) enum ToHost {
     /// The first frame.
     Hello(Box<Hello>),
