@@ -93,7 +93,9 @@ pub(crate) async fn a_library_that_somebody_else_finalized_is_replaced_within_on
     let first = sign(&signer, b"m").await.unwrap();
     let other = Pkcs11::new(module.library()).unwrap();
     forget(other.clone());
-    assert_eq!(other.finalize().is_ok(), module.is_shared());
+    // Where the library is not shared, there is nothing to finalize; some say so, and some that it is done.
+    let finalized = other.finalize();
+    assert!(finalized.is_ok() || !module.is_shared(), "{finalized:?}");
     let made = Arc::new(AtomicUsize::new(0));
     let counter = made.clone();
     let make = Box::new(move || {

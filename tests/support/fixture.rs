@@ -19,13 +19,11 @@ mod tpm2;
 pub(crate) use self::{kryoptic::KRYOPTIC, nss::NSS, p11_kit::P11_KIT, softhsm2::SOFTHSM2, tpm2::TPM2};
 
 use std::{
-    collections::BTreeSet,
     env,
     ffi::OsString,
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -39,10 +37,7 @@ use segl::{
     jose::Algorithm,
     sign::{
         Pkcs11Signer,
-        pkcs11::{
-            Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, PinState, Profile, Uri,
-            profile::Isolation,
-        },
+        pkcs11::{Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, PinState, Profiles, Uri},
     },
 };
 
@@ -55,7 +50,7 @@ const WATCHER: &str = "watcher.so";
 
 /// A kind of PKCS#11 module, and how to have one.
 pub(crate) struct Module {
-    /// As people call it.
+    /// As people call it, without blanks: it is part of tests' names.
     pub(crate) name: &'static str,
     /// Where its library lies on this machine; `None` when it does not.
     pub(crate) library: fn() -> Option<PathBuf>,
@@ -92,6 +87,12 @@ pub(crate) struct Nature {
     pub(crate) shows_private_keys: bool,
     /// Whether all of a process shares one state of the library. Else each that loads it has a state of its own.
     pub(crate) has_one_state: bool,
+    /// Keys can be made that the device itself holds to one mechanism (CKA_ALLOWED_MECHANISMS).
+    pub(crate) restricts_keys: bool,
+    /// It talks to somebody who may fall silent; see [`Backend::freeze`].
+    pub(crate) can_fall_silent: bool,
+    /// It is connected to somebody who may end the connection; see [`Backend::cut`].
+    pub(crate) can_be_cut: bool,
     /// Whether keys that are in use go on signing while the backend is away.
     pub(crate) signs_while_away: bool,
 }
@@ -118,19 +119,27 @@ pub(crate) trait Backend {
     }
 }
 
-/// Runs `body` in a process that has a module to itself; `name` is the path of the calling test. Where the module
-/// cannot be had, that is said by name; in CI, it is a failure.
-pub(crate) fn with(module: &'static Module, name: &str, body: impl AsyncFnOnce(&mut Fixture)) {
-    if let Err(why) = module.is_here() {
-        // Not `eprintln!`, which the test harness swallows when a test passes.
-        static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-        if SAID.lock().unwrap().insert(module.name) {
-            let mut stderr = std::io::stderr();
-            writeln!(stderr, "\nleft out: {} ({why})", module.name).unwrap();
-        }
-        assert!(env::var_os("CI").is_none(), "{} is to be had in CI: {why}", module.name);
-        return;
-    }
+/// A way of driving a module: it changes its profile.
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    /// A table `[module]` of the profile's.
+    module: &'static str,
+    in_threads: bool,
+}
+
+/// Both implementations of the calls, and both places for a library to run in.
+pub(crate) const WAYS: [Way; 2] = [
+    Way { name: "in-threads", module: "isolation = 'thread'\nforce_v2 = false", in_threads: true },
+    Way { name: "raw-in-process", module: "isolation = 'process'\nforce_v2 = true", in_threads: false },
+];
+
+/// Runs `body` in a process that has a module to itself; `name` is the full name of the calling test.
+pub(crate) fn run(
+    module: &'static Module,
+    way: &'static Way,
+    name: &str,
+    body: impl AsyncFnOnce(&mut Fixture),
+) {
     let library = (module.library)().unwrap();
     let environment = |folder: &Path| {
         let mut environment = (module.environment)(folder);
@@ -139,19 +148,21 @@ pub(crate) fn with(module: &'static Module, name: &str, body: impl AsyncFnOnce(&
         compile_watcher(folder);
         environment
     };
-    // The harness leaves out the name of the test binary.
-    let name = name.split_once("::").unwrap().1;
     alone::alone(name, environment, async |folder| {
+        let mut profiles = Profiles::embedded();
+        let changes = format!("[module]\n{}", way.module).parse().unwrap();
+        profiles.override_with(module.profile, changes).unwrap();
         let backend = (module.start)(&folder);
-        let (library, handed_out) = (library.clone(), Mutex::default());
         let mut fixture = Fixture {
             nature: module.nature,
-            library,
+            library: library.clone(),
             folder,
             backend,
             profile: module.profile,
+            profiles: Arc::new(profiles),
+            in_threads: way.in_threads,
             own_label: None,
-            handed_out,
+            handed_out: Mutex::default(),
         };
         body(&mut fixture).await;
         // A process that ends while another thread finalizes a library crashes in most of them.
@@ -162,20 +173,24 @@ pub(crate) fn with(module: &'static Module, name: &str, body: impl AsyncFnOnce(&
 }
 
 impl Module {
-    fn is_here(&self) -> Result<(), String> {
-        let absent = |what: &str| format!("{what} is missing: {}", self.install);
+    /// What is missing for it on this machine, and how it is had.
+    pub(crate) fn lack(&self) -> Option<String> {
         if (self.library)().is_none() {
-            return Err(absent("its library"));
+            return Some(format!("its library is missing: {}", self.install));
         }
-        for program in ["pkcs11-tool", "setpriv", "cc"].iter().chain(self.programs) {
-            // All of them end at once when they are asked for help, and are there when they can be started.
-            let started =
-                Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if started.is_err() {
-                return Err(absent(program));
-            }
+        let is_there = |program: &&&str| {
+            let folders = env::var_os("PATH").unwrap_or_default();
+            env::split_paths(&folders).any(|folder| folder.join(program).exists())
+        };
+        let tools = ["pkcs11-tool", "setpriv", "cc"];
+        if let Some(program) = self.programs.iter().find(|program| !is_there(program)) {
+            return Some(format!("{program} is missing: {}", self.install));
         }
-        spy().map(|_| ()).ok_or_else(|| "pkcs11-spy is missing: apt-get install opensc-pkcs11".into())
+        if let Some(program) = tools.iter().find(|program| !is_there(program)) {
+            return Some(format!("{program} is missing: apt-get install opensc util-linux gcc"));
+        }
+        let spy = spy();
+        spy.is_none().then(|| "pkcs11-spy is missing: apt-get install opensc-pkcs11".into())
     }
 }
 
@@ -186,6 +201,8 @@ pub(crate) struct Fixture {
     folder: PathBuf,
     backend: Box<dyn Backend>,
     profile: &'static str,
+    profiles: Arc<Profiles>,
+    in_threads: bool,
     own_label: Option<(&'static str, &'static str)>,
     handed_out: Mutex<Vec<Arc<Modules>>>,
 }
@@ -223,8 +240,7 @@ impl Fixture {
 
     /// Whether others in this process share the library's state with Segl.
     pub(crate) fn is_shared(&self) -> bool {
-        let isolation = Profile::named(self.profile).unwrap().module.isolation;
-        self.nature.has_one_state && isolation == Isolation::Thread
+        self.nature.has_one_state && self.in_threads
     }
 
     pub(crate) fn library(&self) -> &Path {
@@ -233,6 +249,7 @@ impl Fixture {
 
     pub(crate) fn modules(&self) -> Arc<Modules> {
         let mut manner = Manner::default();
+        manner.profiles = self.profiles.clone();
         manner.program = HostProgram::at(env!("CARGO_BIN_EXE_segl"));
         let modules = Modules::build(SystemClock::shared(), manner);
         self.handed_out.lock().unwrap().push(modules.clone());
