@@ -1,11 +1,13 @@
 //! Which device and which key: exactly one, or none.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use segl::{
     jose::RsaPublicKey,
-    sign::{Error, Signer, Sought},
+    sign::{Error, Signer, Sought, pkcs11::NewCertificate},
 };
 
 use crate::{
+    description::certificates,
     fixture::{Fixture, call},
     signing::{assert_verifies, sign},
 };
@@ -83,4 +85,30 @@ pub(crate) async fn a_device_is_not_guessed_among_several(module: &mut Fixture) 
     }
     let key = module.signer(&modules, "pkcs11:token=first;object=grant").key(&call()).await.unwrap();
     assert_eq!(key.public_key, RsaPublicKey::from_spki(&pair.spki).unwrap());
+}
+
+pub(crate) async fn a_key_among_others_is_found_by_the_thumbprint_of_its_certificate_or_of_itself(
+    module: &mut Fixture,
+) {
+    module.create("ci");
+    let modules = module.modules();
+    let mut pairs = Vec::new();
+    for label in ["old", "new"] {
+        let pair = module.generate(&modules, "ci", label).await;
+        let (leaf, _) = certificates(&pair.spki);
+        let new = NewCertificate { der: leaf.clone(), label: None };
+        module.signer(&modules, "pkcs11:token=ci").device().store_certificate(new, &call()).await.unwrap();
+        pairs.push((pair, leaf));
+    }
+    for (pair, leaf) in &pairs {
+        let key = RsaPublicKey::from_spki(&pair.spki).unwrap();
+        let certificate = hex::encode(digest(&SHA256, leaf));
+        for uri in [
+            format!("pkcs11:token=ci;jkt={}", key.thumbprint()),
+            format!("pkcs11:token=ci;x5t-S256={certificate}"),
+        ] {
+            let found = module.signer(&modules, &uri).key(&call()).await.unwrap();
+            assert_eq!(found.public_key, key, "{uri}");
+        }
+    }
 }

@@ -107,7 +107,7 @@ fn of_device<'a>(slots: &'a [SlotDescription], label: &str) -> &'a SlotDescripti
 }
 
 /// A certificate for the key and that of its authority, DER.
-fn certificates(spki: &[u8]) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn certificates(spki: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let authority_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let mut authority = rcgen::CertificateParams::default();
     authority.distinguished_name.push(rcgen::DnType::CommonName, "Test CA");

@@ -49,10 +49,11 @@ macro_rules! behaviours {
     (@) => { |_| true };
 }
 
-const BEHAVIOURS: [Behaviour; 18] = behaviours![
+const BEHAVIOURS: [Behaviour; 21] = behaviours![
     choice::a_key_is_found_by_label_by_id_and_by_serial,
     choice::a_key_is_not_guessed_among_several_and_the_candidates_are_uris_to_paste,
     choice::a_device_is_not_guessed_among_several,
+    choice::a_key_among_others_is_found_by_the_thumbprint_of_its_certificate_or_of_itself,
     description::without_a_pin_the_device_is_shown_and_with_one_its_keys,
     description::certificates_stand_beside_their_key_and_come_back_as_its_chain,
     description::a_blank_device_is_made_usable_once_and_left_as_it_is_from_then_on if |nature| nature.shows_blanks,
@@ -68,6 +69,9 @@ const BEHAVIOURS: [Behaviour; 18] = behaviours![
     pin::a_missing_or_impossible_pin_costs_no_try,
     signing::every_hash_is_signed,
     signing::a_key_that_knows_only_the_raw_form_gets_it if |nature| nature.restricts_keys,
+    signing::a_key_that_wants_a_pin_for_each_signature_gets_it if |nature| nature.asks_for_each_signature,
+    signing::a_wrong_pin_for_a_signature_is_tried_once_and_never_again
+        if |nature| nature.asks_for_each_signature,
     signing::many_requests_at_a_time_are_all_signed_after_one_login,
 ];
 

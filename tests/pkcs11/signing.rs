@@ -1,6 +1,6 @@
 //! Signatures, which are all verified here by another library than the device's.
 
-use std::mem::forget;
+use std::{mem::forget, sync::atomic::Ordering};
 
 use aws_lc_rs::signature::{
     ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
@@ -8,15 +8,15 @@ use aws_lc_rs::signature::{
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     mechanism::{Mechanism, MechanismType},
-    object::Attribute,
-    session::UserType,
+    object::{Attribute, ObjectHandle},
+    session::{Session, UserType},
 };
 use segl::{
     jose::Algorithm,
-    sign::{Error, Pkcs11Signer, Signed, Signer},
+    sign::{Error, PinProblem, Pkcs11Signer, Signed, Signer},
 };
 
-use crate::fixture::{Fixture, PIN, call, good_pin};
+use crate::fixture::{Fixture, PIN, call, counted_pin, good_pin};
 
 pub(crate) async fn sign(signer: &Pkcs11Signer, message: &'static [u8]) -> Result<Signed, Error> {
     signer.sign(&call(), Box::new(|| message.to_vec())).await
@@ -66,6 +66,23 @@ pub(crate) async fn a_key_that_knows_only_the_raw_form_gets_it(module: &mut Fixt
 /// A key whose CKA_ALLOWED_MECHANISMS holds CKM_RSA_PKCS alone and that has no public object beside it, as some
 /// devices have by nature.
 fn generate_raw_only(module: &Fixture) {
+    generate(
+        module,
+        "raw",
+        Attribute::AllowedMechanisms(vec![MechanismType::RSA_PKCS]),
+        |session, public| {
+            session.destroy_object(public).unwrap();
+        },
+    );
+}
+
+/// A key with one attribute that Segl gives to none.
+fn generate(
+    module: &Fixture,
+    label: &str,
+    attribute: Attribute,
+    change: impl FnOnce(&Session, ObjectHandle),
+) {
     let library = Pkcs11::new(module.library()).unwrap();
     // Loaded for good: unloading leaves some libraries' threads without their code.
     forget(library.clone());
@@ -73,15 +90,14 @@ fn generate_raw_only(module: &Fixture) {
     let slot = library.get_slots_with_initialized_token().unwrap()[0];
     let session = library.open_rw_session(slot).unwrap();
     session.login(UserType::User, Some(&PIN.to_owned().into())).unwrap();
-    let named = [Attribute::Token(true), Attribute::Label(b"raw".to_vec()), Attribute::Id(vec![7])];
+    let named = [Attribute::Token(true), Attribute::Label(label.into()), Attribute::Id(vec![7])];
     let mut public = named.to_vec();
     public.extend([Attribute::ModulusBits(2048.into()), Attribute::PublicExponent(vec![1, 0, 1])]);
     let mut private = named.to_vec();
-    private.extend([Attribute::Private(true), Attribute::Sensitive(true), Attribute::Sign(true)]);
-    private.push(Attribute::AllowedMechanisms(vec![MechanismType::RSA_PKCS]));
+    private.extend([Attribute::Private(true), Attribute::Sensitive(true), Attribute::Sign(true), attribute]);
     let made = session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private);
     let (public, _) = made.unwrap();
-    session.destroy_object(public).unwrap();
+    change(&session, public);
     drop(session);
     library.finalize().unwrap();
 }
@@ -123,4 +139,40 @@ async fn together<F: Future + Unpin>(all: impl Iterator<Item = F>) -> Vec<F::Out
     })
     .await;
     done.into_iter().flatten().collect()
+}
+
+pub(crate) async fn a_key_that_wants_a_pin_for_each_signature_gets_it(module: &mut Fixture) {
+    module.create("ci");
+    generate(module, "seal", Attribute::AlwaysAuthenticate(true), |_, _| ());
+    let modules = module.modules();
+    let (pin, reads) = counted_pin(PIN);
+    let device = module.device(&modules, module.watched("pkcs11:token=ci;object=seal"), Some(pin));
+    let signer = Pkcs11Signer::new(device, Algorithm::RS256).unwrap();
+    let spki = signer.key(&call()).await.unwrap().public_key.to_spki().unwrap();
+    for _ in 0..3 {
+        assert_verifies(Algorithm::RS256, &spki, &sign(&signer, b"sealed").await.unwrap());
+    }
+    modules.shutdown(&call()).await.unwrap();
+    assert_eq!((module.calls("C_Login"), reads.load(Ordering::SeqCst)), (4, 4));
+}
+
+pub(crate) async fn a_wrong_pin_for_a_signature_is_tried_once_and_never_again(module: &mut Fixture) {
+    module.create("ci");
+    generate(module, "seal", Attribute::AlwaysAuthenticate(true), |_, _| ());
+    let modules = module.modules();
+    let (wrong, reads) = counted_pin("0000-wrong");
+    let pin = good_pin().with_signature_pin(&wrong);
+    let device = module.device(&modules, module.watched("pkcs11:token=ci;object=seal"), Some(pin));
+    let signer = Pkcs11Signer::new(device, Algorithm::RS256).unwrap();
+    let mut problems = Vec::new();
+    for _ in 0..3 {
+        match sign(&signer, b"sealed").await.unwrap_err() {
+            Error::Pin { problem, .. } => problems.push(problem),
+            other => panic!("{other}"),
+        }
+    }
+    let before = PinProblem::RefusedBefore;
+    assert_eq!(problems, [PinProblem::Refused("CKR_PIN_INCORRECT".into()), before.clone(), before]);
+    modules.shutdown(&call()).await.unwrap();
+    assert_eq!((module.calls("C_Login"), reads.load(Ordering::SeqCst)), (2, 1));
 }

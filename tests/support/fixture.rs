@@ -89,6 +89,8 @@ pub(crate) struct Nature {
     pub(crate) has_one_state: bool,
     /// Keys can be made that the device itself holds to one mechanism (CKA_ALLOWED_MECHANISMS).
     pub(crate) restricts_keys: bool,
+    /// Keys can be made that want a PIN for each signature (CKA_ALWAYS_AUTHENTICATE).
+    pub(crate) asks_for_each_signature: bool,
     /// It talks to somebody who may fall silent; see [`Backend::freeze`].
     pub(crate) can_fall_silent: bool,
     /// It is connected to somebody who may end the connection; see [`Backend::cut`].
