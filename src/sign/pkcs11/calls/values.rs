@@ -316,7 +316,7 @@ mod tests {
     fn an_ordinary_object_costs_one_call() {
         let has = [
             (AttributeType::Sign, vec![1]),
-            (AttributeType::Label, vec![b'x'; 1024]),
+            (AttributeType::KeyType, 0_usize.to_ne_bytes().to_vec()),
             (AttributeType::Value, vec![7; 4000]),
         ];
         let (mut calls, mut answer) = (0, library(&has, Manner::Standard));
