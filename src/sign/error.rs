@@ -268,10 +268,9 @@ impl Error {
             Self::Module { .. } => {
                 "Install the vendor's PKCS#11 library, or name it with module-path= in the key URI.".into()
             }
-            Self::Untrusted { path, .. } => {
-                format!(
-                    "Let nobody but root and yourself write to {path} (chmod go-w), or say --trust-module."
-                )
+            Self::Untrusted { .. } => {
+                "Move it to where only root or yourself can write, as in /usr/lib, or say --trust-module."
+                    .into()
             }
             Self::NotFound { sought: Sought::Device, .. } => {
                 "Plug the device in or start its service; `segl keys` shows what the library sees.".into()
