@@ -25,7 +25,7 @@ use segl::{
     secret::Source,
     sign::{
         FileSigner, Signer,
-        pkcs11::{Profile, Profiles, Uri, attribute_values},
+        pkcs11::{Profile, Profiles, Uri, attribute_values, host_says},
     },
     token::{AccessToken, Altinn, Authority, Counterparty, Customs, ExchangedToken, Provenance, Refusal},
 };
@@ -35,11 +35,12 @@ use zeroize::Zeroizing;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("attributes", attributes),
     ("certificates", certificates),
     ("clients", clients),
     ("configuration", configuration),
+    ("frames", frames),
     ("grant_request", grant_request),
     ("jose", jws),
     ("key_file", key_file),
@@ -89,6 +90,19 @@ pub fn attributes(input: &[u8]) {
         }
         Err(code) => assert_ne!(code, 0, "a failure has its number"),
     }
+}
+
+/// What the process of a library says, frame by frame: a length of one byte before each.
+pub fn frames(input: &[u8]) {
+    let understood = host_says(input);
+    let framed: Vec<u8> = understood
+        .iter()
+        .filter_map(|frame| Some((u8::try_from(frame.len()).ok()?, frame)))
+        .flat_map(|(length, frame)| std::iter::once(length).chain(frame.iter().copied()))
+        .collect();
+    let again = host_says(&framed);
+    let short = understood.iter().filter(|frame| frame.len() <= 255);
+    assert!(again.len() >= short.count(), "what was written is understood again");
 }
 
 /// Certificates, one or several, PEM or DER; and public keys.

@@ -34,7 +34,7 @@ mod session;
 mod uri;
 
 #[doc(hidden)]
-pub use self::calls::attribute_values;
+pub use self::{calls::attribute_values, host::host_says};
 pub use self::{
     holders::{Holder, holders, may_be_held},
     host::{HostProgram, module_host},

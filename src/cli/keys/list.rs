@@ -81,7 +81,7 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
         log_in(&mut looked, &wanted, signer.as_ref(), given, work).await?;
     }
     let seen = Seen::of(&looked);
-    let listing = Listing::new(looked, &wanted, work.context.clock().wall());
+    let listing = Listing::new(looked, work.modules.profiles(), &wanted, work.context.clock().wall());
     seen.must_match(&listing, &wanted)?;
     match command.output {
         Output::Json => {

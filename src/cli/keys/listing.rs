@@ -20,7 +20,7 @@ use crate::{
     jose::RsaPublicKey,
     sign::pkcs11::{
         CertificateDescription, Installed, KeyDescription, LibraryDescription, NamedBy, PinState, Problem,
-        SlotDescription, Uri, holders, library_for, may_be_held,
+        Profiles, SlotDescription, Uri, holders, may_be_held,
     },
 };
 
@@ -185,12 +185,10 @@ pub(super) struct Content {
 impl Listing {
     /// What of all that was seen is named by `wanted`; the lines to paste look for it where `wanted` does, else where
     /// it was found.
-    pub(super) fn new(looked: Vec<Looked>, wanted: &Uri, now: SystemTime) -> Self {
-        // What a line without a place leads to.
-        let usual = library_for(&Uri::default(), None).ok().and_then(|path| path.canonicalize().ok());
+    pub(super) fn new(looked: Vec<Looked>, profiles: &Profiles, wanted: &Uri, now: SystemTime) -> Self {
         let modules = looked.into_iter().map(|looked| {
-            let place = place(&looked.library, wanted, usual.as_ref());
-            Module::new(looked, wanted, &place, now)
+            let place = place(&looked.library, profiles, wanted);
+            Module::new(looked, profiles, wanted, &place, now)
         });
         Self { schema: 1, modules: modules.collect() }
     }
@@ -225,23 +223,32 @@ impl Listing {
 }
 
 /// The way to `library` for a line that is pasted: only what is needed, as little as the packaging can change.
-fn place(library: &Installed, wanted: &Uri, usual: Option<&PathBuf>) -> Uri {
-    if wanted.module_path().is_some() || wanted.module_name().is_some() || usual == Some(&library.path) {
+fn place(library: &Installed, profiles: &Profiles, wanted: &Uri) -> Uri {
+    let leads_here = |profile: Option<&str>| {
+        let found = profiles.library_for(&Uri::default(), profile).ok();
+        found.and_then(|path| path.canonicalize().ok()).as_ref() == Some(&library.path)
+    };
+    if wanted.module_path().is_some() || wanted.module_name().is_some() || leads_here(None) {
         return wanted.clone();
     }
-    let of_profile = library.profile().filter(|name| {
-        let found = library_for(&Uri::default(), Some(name)).ok().and_then(|path| path.canonicalize().ok());
-        found.as_ref() == Some(&library.path)
-    });
-    match of_profile {
+    match library.profile().filter(|name| leads_here(Some(name))) {
         Some(name) => wanted.clone().with_module_name(name.to_owned()),
         None => wanted.clone().with_module_path(library.name.clone()),
     }
 }
 
 impl Module {
-    fn new(Looked { library, shown }: Looked, wanted: &Uri, place: &Uri, now: SystemTime) -> Self {
-        let profile = library.profile().map(str::to_owned);
+    fn new(
+        Looked { library, shown }: Looked,
+        profiles: &Profiles,
+        wanted: &Uri,
+        place: &Uri,
+        now: SystemTime,
+    ) -> Self {
+        let mut manufacturer =
+            shown.iter().flat_map(|shown| &shown.library).map(|it| it.manufacturer.as_str());
+        let profile =
+            profiles.matching(&library.path, manufacturer.next_back(), None).map(|known| known.name);
         let named_by = library.named_by.iter().map(NamedBy::to_string).collect();
         let (description, slots, problem) = match shown {
             Ok(shown) => (shown.library, shown.slots, None),

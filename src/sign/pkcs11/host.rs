@@ -12,6 +12,8 @@ mod child;
 mod frame;
 mod process;
 
+#[doc(hidden)]
+pub use self::frame::host_says;
 pub use self::process::HostProgram;
 
 use std::{

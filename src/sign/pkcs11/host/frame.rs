@@ -124,6 +124,32 @@ impl Pieces {
     }
 }
 
+/// For the fuzzer: takes `input` for what the process of a library says, on either socket, and as pieces of one answer.
+/// Returns the bytes of what was understood, written again.
+#[doc(hidden)]
+pub fn host_says(input: &[u8]) -> Vec<Vec<u8>> {
+    let mut understood = Vec::new();
+    let mut pieces = Pieces::default();
+    // Frames are kept apart by their lengths here, as the socket does otherwise.
+    let mut rest = input;
+    while let Some((length, after)) = rest.split_first() {
+        let (frame, after) = after.split_at_checked(usize::from(*length)).unwrap_or((after, &[]));
+        rest = after;
+        if let Ok(question) = decoded::<LoginQuestion>(frame) {
+            understood.extend(encoded(&question));
+        }
+        if let Ok(said) = decoded::<FromHost>(frame) {
+            understood.extend(encoded(&said));
+            if let FromHost::Piece { bytes, last, .. } = said
+                && let Ok(Some(answer)) = pieces.take(bytes, last)
+            {
+                understood.extend(answer_frames(0, &answer).unwrap_or_default());
+            }
+        }
+    }
+    understood
+}
+
 /// Room for a reply with a PIN, wiped when it is dropped.
 pub(super) type PinFrame = Zeroizing<Vec<u8>>;
 
