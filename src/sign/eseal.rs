@@ -53,7 +53,9 @@ impl EsealSigner {
             uri: uri.device().to_string(),
             candidates: devices(&shown).map(|device| device.uri.to_string()).collect(),
         })?;
-        if let Some(obstacle) = obstacle_of_device(&profile, &found, device.pin()) {
+        if let Some(obstacle) =
+            obstacle_of_device(&profile, found.login_required, found.pin_pad, device.pin())
+        {
             return Err(attended(obstacle));
         }
         // What stands in the way of signing at all is said in its own words.
@@ -136,14 +138,19 @@ fn obstacle_of_pin(pin: Option<&Pin>) -> Option<Obstacle> {
     pin.is_some_and(Pin::is_typed).then_some(Obstacle::Typed)
 }
 
-fn obstacle_of_device(profile: &Profile, device: &DeviceDescription, pin: Option<&Pin>) -> Option<Obstacle> {
+fn obstacle_of_device(
+    profile: &Profile,
+    login_required: bool,
+    pin_pad: bool,
+    pin: Option<&Pin>,
+) -> Option<Obstacle> {
     let needs_login = match profile.login.mode {
-        LoginMode::Auto => device.login_required,
+        LoginMode::Auto => login_required,
         LoginMode::Always => true,
         LoginMode::None => false,
     };
     let has_pad = match profile.login.protected_path {
-        ProtectedPath::Auto => device.pin_pad,
+        ProtectedPath::Auto => pin_pad,
         ProtectedPath::Always => true,
         ProtectedPath::Never => false,
     };
@@ -189,15 +196,6 @@ mod tests {
         Pin::asking(true, |_| Err(crate::sign::PinProblem::Missing))
     }
 
-    fn device(pin_pad: bool, login_required: bool) -> DeviceDescription {
-        let shown = serde_json::json!({
-            "uri": "pkcs11:token=seal", "label": "seal", "serial": "1", "manufacturer": "", "model": "",
-            "initialized": true, "login_required": login_required, "pin_pad": pin_pad, "pin": "good",
-            "pin_length": [4, 8]
-        });
-        serde_json::from_value(shown).unwrap()
-    }
-
     fn profile(changes: impl FnOnce(&mut Profile)) -> Profile {
         let mut profile = Profile::unknown();
         changes(&mut profile);
@@ -215,8 +213,7 @@ mod tests {
     #[test]
     fn a_pin_pad_is_refused_whatever_is_configured_unless_the_profile_knows_better() {
         let usual = Profile::unknown();
-        let of =
-            |profile: &Profile, pad, pin: Option<&Pin>| obstacle_of_device(profile, &device(pad, true), pin);
+        let of = |profile: &Profile, pad, pin: Option<&Pin>| obstacle_of_device(profile, true, pad, pin);
         assert_eq!(of(&usual, true, Some(&stored())), Some(Obstacle::PinPad));
         assert_eq!(of(&usual, true, None), Some(Obstacle::PinPad));
         let never = profile(|profile| profile.login.protected_path = ProtectedPath::Never);
@@ -228,10 +225,10 @@ mod tests {
     #[test]
     fn a_device_that_wants_a_login_needs_a_pin() {
         let usual = Profile::unknown();
-        assert_eq!(obstacle_of_device(&usual, &device(false, true), None), Some(Obstacle::NoPin));
-        assert_eq!(obstacle_of_device(&usual, &device(false, false), None), None);
+        assert_eq!(obstacle_of_device(&usual, true, false, None), Some(Obstacle::NoPin));
+        assert_eq!(obstacle_of_device(&usual, false, false, None), None);
         let none = profile(|profile| profile.login.mode = LoginMode::None);
-        assert_eq!(obstacle_of_device(&none, &device(false, true), None), None);
+        assert_eq!(obstacle_of_device(&none, true, false, None), None);
     }
 
     #[test]
