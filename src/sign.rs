@@ -50,7 +50,7 @@ pub struct Key {
     pub device: Option<String>,
 }
 
-/// Makes the message to be signed. Called at most once, on the signer's own thread, when the signature is made.
+/// Makes the message to be signed. Called at most once, when the device's turn has come; it must not wait for anything.
 pub type MakeMessage = Box<dyn FnOnce() -> Vec<u8> + Send>;
 
 /// A message and its signature.

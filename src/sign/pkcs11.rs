@@ -1,13 +1,14 @@
 //! Keys in PKCS#11 devices: smart cards, USB tokens, network HSMs, SoftHSM.
 //!
 //! ```text
-//!   Pkcs11Signer ─┐
-//!   Device ───────┼─ job ─▶ queue ─▶ owner thread ─▶ library ─▶ device
-//!   Modules ──────┘        (bounded)  (one per library)
+//!   Pkcs11Signer ─┐                    ┌─ lanes ─▶ owner ─▶ calls ─▶ library     (threads of this process)
+//!   Device ───────┼─ job ─▶ queue ─────┤
+//!   Modules ──────┘        (bounded)   └─ host ══▶ lanes ─▶ owner ─▶ calls ─▶ library      (one of its own)
 //! ```
 //!
-//! A PKCS#11 library is shared state of the whole process, its calls block, and many of them are not thread-safe.
-//! So each library belongs to one thread, and everybody else sends it jobs that are plain data.
+//! A PKCS#11 library is shared state of the whole process, its calls block, many are not thread-safe, and some crash or
+//! hang. So nobody calls one directly: jobs are plain data, and cross a thread or the border of a process alike. What
+//! differs from one kind of device to another stands in its [`Profile`], in `hsm-profiles/`.
 
 mod calls;
 mod code;

@@ -240,10 +240,13 @@ impl Host {
             profile: (*self.profile).clone(),
         }));
         let hello = encoded(&hello).map_err(unstarted)?;
-        if let Err(why) = child.jobs.send(&hello) {
-            return Err(self.error(format!("ended at once: {why}")));
+        match child.jobs.send(&hello) {
+            Ok(()) => Ok(child),
+            Err(why) => {
+                let _ = child.kill();
+                Err(self.error(format!("ended at once: {why}")))
+            }
         }
-        Ok(child)
     }
 
     /// Until the process ends, or is to be ended.
