@@ -37,7 +37,7 @@ use crate::{
     config::{self as configuration, Config},
     pipeline::Pipeline,
     secret,
-    sign::pkcs11::Profiles,
+    sign::pkcs11::{Profiles, module_host},
 };
 
 /// Access tokens for Norwegian public APIs from a key that never leaves its hardware
@@ -85,6 +85,10 @@ enum Command {
 /// Runs the command line `arguments`, the program's name first, and says how the process is to end: 0 done, 1 refused
 /// by the authority, 2 a person must act, 3 unreachable, 4 done but something needs attention.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Before anything else: this may be the process of a PKCS#11 library.
+    if let Some(code) = module_host() {
+        return code;
+    }
     no_core_dumps();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(&arguments) {

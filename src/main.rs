@@ -3,8 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = segl::module_host() {
-        return code;
-    }
     segl::cli::main(std::env::args_os())
 }
