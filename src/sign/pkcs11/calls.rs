@@ -290,6 +290,12 @@ pub(super) fn load(path: &Path, binding: Binding) -> Result<Arc<dyn Library>, Er
     }
 }
 
+/// Shortest and longest PIN; 0 where the device does not say.
+fn pin_length(min: u64, max: u64) -> (u64, u64) {
+    let known = |length| if length == cryptoki_sys::CK_UNAVAILABLE_INFORMATION { 0 } else { length };
+    (known(min), known(max))
+}
+
 /// A text field of fixed length without its padding: blanks, and NULs where a vendor did not read the standard.
 fn text(padded: &[u8]) -> String {
     String::from_utf8_lossy(padded).trim_end_matches([' ', '\0']).to_owned()

@@ -26,6 +26,7 @@ use super::{
     Access, Attribute, AttributeType, DeviceInfo, Failure, InitializeArguments, LibraryInfo, Limit,
     MechanismInfo, Object, Session, SessionState, Slot, SlotInfo, User, Version,
     mechanism::Mechanism,
+    pin_length,
     raw::{self, object_handle},
     text,
 };
@@ -275,7 +276,7 @@ fn device(info: &TokenInfo) -> DeviceInfo {
         sessions: info.session_count().map_or(Limit::Unknown, Limit::Most),
         max_rw_sessions: limit(info.max_rw_session_count()),
         rw_sessions: info.rw_session_count().map_or(Limit::Unknown, Limit::Most),
-        pin_length: (info.min_pin_length() as u64, info.max_pin_length() as u64),
+        pin_length: pin_length(info.min_pin_length() as u64, info.max_pin_length() as u64),
         hardware: version(info.hardware_version()),
         firmware: version(info.firmware_version()),
     }

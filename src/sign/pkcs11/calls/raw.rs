@@ -26,7 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::arguments::Arguments;
 use super::{
     Access, DeviceInfo, Failure, InitializeArguments, LibraryInfo, Limit, MechanismInfo, Session, Slot,
-    SlotInfo, Version, code, list, text,
+    SlotInfo, Version, code, list, pin_length, text,
 };
 
 /// A library, driven by its PKCS#11 2.40 functions.
@@ -229,7 +229,7 @@ impl super::Library for Library {
             sessions: count(info.ulSessionCount),
             max_rw_sessions: most(info.ulMaxRwSessionCount),
             rw_sessions: count(info.ulRwSessionCount),
-            pin_length: (info.ulMinPinLen, info.ulMaxPinLen),
+            pin_length: pin_length(info.ulMinPinLen, info.ulMaxPinLen),
             hardware: version(info.hardwareVersion),
             firmware: version(info.firmwareVersion),
         })
