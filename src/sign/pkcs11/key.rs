@@ -18,7 +18,7 @@ use super::{
     profile::{AlwaysAuth, ContextLogin, SignForm as Form},
     session::{Connection, is_logged_in, try_login},
 };
-use crate::sign::{Error, verify};
+use crate::sign::{Error, PinProblem, verify};
 
 /// A private key that was found, with all that is needed to sign with it.
 pub(super) struct SigningKey {
@@ -152,9 +152,17 @@ impl SigningKey {
             Err(Attempt { error: Ok(why), logged_in: true })
                 if !authenticate && is(&why, "CKR_USER_NOT_LOGGED_IN") && self.may_authenticate() =>
             {
-                let signature = self.attempt(form, message, Some(logins)).map_err(Unsigned::from)?;
-                self.always_authenticate.store(true, Ordering::Relaxed);
-                Ok(signature)
+                match self.attempt(form, message, Some(logins)) {
+                    Ok(signature) => {
+                        self.always_authenticate.store(true, Ordering::Relaxed);
+                        Ok(signature)
+                    }
+                    // This one does not: it lost the login and does not know yet.
+                    Err(Attempt { error: Err(error), .. }) if takes_no_pin(&error) => {
+                        Err(Unsigned::Other(answered(&why)))
+                    }
+                    Err(attempt) => Err(attempt.into()),
+                }
             }
             outcome => outcome.map_err(Unsigned::from),
         }
@@ -210,6 +218,12 @@ impl From<Attempt> for Unsigned {
             Err(error) => Self::Other(error),
         }
     }
+}
+
+/// Whether a login for a signature failed for another reason than its PIN.
+fn takes_no_pin(error: &Error) -> bool {
+    matches!(error, Error::Pin { problem: PinProblem::Refused(code), .. }
+        if code == "CKR_OPERATION_NOT_INITIALIZED" || code == "CKR_USER_ALREADY_LOGGED_IN")
 }
 
 /// The signature, unless it is none of this key.
