@@ -58,6 +58,8 @@ pub(super) struct Owner {
 struct State {
     loaded: Option<Arc<dyn Library>>,
     running: Option<Running>,
+    /// It did not let itself be finalized the last time.
+    unfinished: bool,
 }
 
 /// What holds from one C_Initialize to the next C_Finalize.
@@ -261,7 +263,8 @@ impl Work<'_> {
                     self.state.loaded.insert(load(&self.owner.path, binding)?).clone()
                 }
             };
-            let library = Initialized::new(&library, &self.owner.profile, self.owner.clock.now())?;
+            let (profile, now) = (&self.owner.profile, self.owner.clock.now());
+            let library = Initialized::new(&library, profile, self.state.unfinished, now)?;
             let generation = self.owner.generation.fetch_add(1, Ordering::AcqRel) + 1;
             tracing::debug!(library = %self.owner.path.display(), generation, "initialized");
             self.state.running = Some(Running { keys: HashMap::new(), library });
@@ -302,7 +305,7 @@ impl Work<'_> {
     fn stop(&mut self) {
         if let Some(Running { keys, library }) = self.state.running.take() {
             drop(keys);
-            library.finalize();
+            self.state.unfinished = !library.finalize();
         }
     }
 }

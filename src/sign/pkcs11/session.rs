@@ -41,10 +41,11 @@ pub(super) struct Connection {
 }
 
 impl Initialized {
-    /// C_Initialize.
+    /// C_Initialize. `unfinished`: it was ours before, and did not let itself be finalized.
     pub(super) fn new(
         library: &Arc<dyn Library>,
         profile: &Arc<Profile>,
+        unfinished: bool,
         now: Instant,
     ) -> Result<Self, Error> {
         let variable = |name: &str| std::env::var(name).ok();
@@ -62,7 +63,7 @@ impl Initialized {
         };
         match library.initialize(&arguments) {
             Ok(()) => Ok(initialized(false)),
-            Err(why) if is(&why, "CKR_CRYPTOKI_ALREADY_INITIALIZED") => Ok(initialized(true)),
+            Err(why) if is(&why, "CKR_CRYPTOKI_ALREADY_INITIALIZED") => Ok(initialized(!unfinished)),
             Err(why) => {
                 // Some libraries are initialized all the same, without slots, and would stay so.
                 let _ = library.finalize();
@@ -71,15 +72,21 @@ impl Initialized {
         }
     }
 
-    /// Closes every session and finalizes the library. No other call may be on its way.
-    pub(super) fn finalize(self) {
+    /// Closes every session and finalizes the library. No other call may be on its way. Whether it is finished, as
+    /// far as that is ours to do.
+    pub(super) fn finalize(self) -> bool {
         let Self { library, profile, foreign, connections, .. } = self;
         drop(connections);
         if foreign || profile.module.finalize == Finalize::Skip {
-            return;
+            return true;
         }
-        if let Err(why) = library.finalize() {
-            tracing::debug!(error = %answered(&why), "the library was not finalized");
+        match library.finalize() {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::debug!(error = %answered(&why), "the library was not finalized");
+                // Somebody else has.
+                is(&why, "CKR_CRYPTOKI_NOT_INITIALIZED")
+            }
         }
     }
 
