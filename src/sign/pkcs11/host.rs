@@ -10,6 +10,7 @@
 
 mod child;
 mod frame;
+mod link;
 mod process;
 
 #[doc(hidden)]
@@ -17,7 +18,6 @@ pub use self::frame::host_says;
 pub use self::process::HostProgram;
 
 use std::{
-    collections::HashMap,
     io::Read as _,
     os::fd::AsFd as _,
     path::PathBuf,
@@ -30,17 +30,18 @@ use std::{
 };
 
 use self::{
-    frame::{FromHost, Hello, LONGEST_FRAME, LoginQuestion, Pieces, ToHost, decoded, encoded, encoded_pin},
+    frame::{FromHost, Hello, LONGEST_FRAME, LoginQuestion, ToHost, decoded, encoded, encoded_pin},
+    link::{Handed, InFlight, Link},
     process::{Channel, Child, Received, wait_for},
 };
 use super::{
     job::{Answer, Job},
     login::Logins,
     profile::Profile,
-    queue::{Queue, Reply, Ticket},
+    queue::Queue,
 };
 use crate::{
-    clock::{Clock, Instant, SystemClock},
+    clock::{Clock, Instant},
     sign::{Error, PinProblem},
 };
 
@@ -67,10 +68,6 @@ pub fn module_host() -> Option<ExitCode> {
 /// How often the parent looks whether the process hangs.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A message that was made longer ago than this is not signed by the process that follows on one that ended: its `iat`
-/// is too old to be worth it.
-const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
-
 /// How long a process may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -91,29 +88,6 @@ pub(super) struct Host {
     /// A job whose asker has given up ends the process: nobody else is waiting for it.
     impatient: bool,
     link: Mutex<Option<Link>>,
-}
-
-/// The process that runs now.
-struct Link {
-    jobs: Arc<Channel>,
-    in_flight: HashMap<u64, InFlight>,
-    next: u64,
-    /// What is added to the generations that this process counts from 1.
-    base: u64,
-    /// It has answered something.
-    answered: bool,
-}
-
-/// A job that the process has been given.
-struct InFlight {
-    job: Job,
-    message: Option<(Vec<u8>, Instant)>,
-    logins: Arc<dyn Logins>,
-    deadline: Instant,
-    reply: Box<dyn Reply>,
-    again: bool,
-    sent: Instant,
-    pieces: Pieces,
 }
 
 /// How a process came to its end.
@@ -176,8 +150,15 @@ impl Host {
             let now = self.clock.now();
             if ticket.reply.is_gone() || now >= ticket.deadline {
                 ticket.reply.send(Err(Error::Deadline));
-            } else if !self.hand_over(link, ticket, now) {
-                return;
+            } else {
+                match link.hand_over(ticket, now) {
+                    Handed::Over => {}
+                    // It will have room again, or has just ended: the thread that looks after it sees to either.
+                    Handed::Back(ticket) => return self.queue.put_back(*ticket),
+                    Handed::Unfit(reply, problem) => {
+                        reply.send(Err(self.error(format!("cannot be given a job: {problem}"))));
+                    }
+                }
             }
         }
     }
@@ -192,41 +173,6 @@ impl Host {
     /// Jobs that the process may have at a time: one in the making and one that waits, for each lane.
     fn window(&self) -> usize {
         2 * usize::from(self.profile.session.lanes.max(1))
-    }
-
-    /// `false` when the socket is full.
-    fn hand_over(&self, link: &mut Link, ticket: Ticket, now: Instant) -> bool {
-        let Ticket { job, make, logins, deadline, reply, again } = ticket;
-        // The device's turn has come, as far as can be told from here: what it signs is made now.
-        let message = make.map(|make| (make(), now));
-        let left = deadline.since(now);
-        let id = link.next;
-        link.next += 1;
-        let frame = ToHost::Ask {
-            id,
-            expires: SystemClock.now() + left,
-            job,
-            message: message.as_ref().map(|(message, _)| message.clone()),
-        };
-        let sent = encoded(&frame).map(|bytes| link.jobs.try_send(&bytes));
-        let ToHost::Ask { job, .. } = frame else { return false };
-        let flight =
-            InFlight { job, message, logins, deadline, reply, again, sent: now, pieces: Pieces::default() };
-        match sent {
-            Ok(Ok(true)) => {
-                link.in_flight.insert(id, flight);
-                true
-            }
-            // Full, or it has just ended: the thread that looks after it will see.
-            Ok(_) => {
-                self.queue.put_back(flight.into_ticket());
-                false
-            }
-            Err(problem) => {
-                flight.reply.send(Err(self.error(format!("cannot be given a job: {problem}"))));
-                true
-            }
-        }
     }
 
     fn start(&self) -> Result<Child, Error> {
@@ -300,15 +246,9 @@ impl Host {
             };
             match decoded(buffer.get(..length).unwrap_or_default())? {
                 FromHost::Ready { version } if version == env!("CARGO_PKG_VERSION") => {
-                    *self.link() = Some(Link {
-                        jobs: Arc::new(Channel::over(
-                            child.jobs.as_fd().try_clone_to_owned().map_err(|why| why.to_string())?,
-                        )),
-                        in_flight: HashMap::new(),
-                        next: 0,
-                        base: self.generation.load(Ordering::Acquire),
-                        answered: false,
-                    });
+                    let jobs = child.jobs.as_fd().try_clone_to_owned().map_err(|why| why.to_string())?;
+                    let base = self.generation.load(Ordering::Acquire);
+                    *self.link() = Some(Link::over(Channel::over(jobs), base));
                 }
                 FromHost::Ready { version } => {
                     return Err(format!("is of version {version}, not {}", env!("CARGO_PKG_VERSION")));
@@ -319,18 +259,14 @@ impl Host {
     }
 
     fn take_piece(&self, id: u64, bytes: Vec<u8>, last: bool) -> Result<(), String> {
-        let mut guard = self.link();
-        let link = guard.as_mut().ok_or("answered before it greeted")?;
-        let flight = link.in_flight.get_mut(&id).ok_or("answered a job that it was not given")?;
-        let Some(mut answer) = flight.pieces.take(bytes, last)? else { return Ok(()) };
-        let flight = link.in_flight.remove(&id);
-        link.answered = true;
-        let base = link.base;
-        drop(guard);
-        let Some(InFlight { message, reply, .. }) = flight else { return Ok(()) };
+        let (answer, base) = {
+            let mut guard = self.link();
+            let link = guard.as_mut().ok_or("answered before it greeted")?;
+            (link.take_piece(id, bytes, last)?, link.base)
+        };
+        let Some((mut answer, reply)) = answer else { return Ok(()) };
         match &mut answer {
             Ok(Answer::Signature(signature)) => {
-                signature.message = message.map(|(message, _)| message).unwrap_or_default();
                 signature.key.generation = self.counted(base, signature.key.generation);
             }
             Ok(Answer::Key(key)) => key.generation = self.counted(base, key.generation),
@@ -471,17 +407,5 @@ impl Host {
 
     fn link(&self) -> MutexGuard<'_, Option<Link>> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl InFlight {
-    fn is_stale(&self, now: Instant) -> bool {
-        self.message.as_ref().is_some_and(|(_, made)| now.since(*made) > LONGEST_WAIT_OF_A_MESSAGE)
-    }
-
-    fn into_ticket(self) -> Ticket {
-        let Self { job, message, logins, deadline, reply, again, .. } = self;
-        let make = message.map(|(message, _)| Box::new(move || message) as crate::sign::MakeMessage);
-        Ticket { job, make, logins, deadline, reply, again }
     }
 }

@@ -1,0 +1,122 @@
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    super::{
+        job::{Answer, Job},
+        login::Logins,
+        queue::{Reply, Ticket},
+    },
+    frame::{Pieces, ToHost, encoded},
+    process::Channel,
+};
+use crate::{
+    clock::{Clock, Instant, SystemClock},
+    sign::{Error, MakeMessage},
+};
+
+/// A message that was made longer ago than this is not signed by the process that follows on one that ended: its `iat`
+/// is too old to be worth it.
+const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
+
+/// The process that runs now, and the jobs that it has been given.
+pub(super) struct Link {
+    pub(super) jobs: Channel,
+    pub(super) in_flight: HashMap<u64, InFlight>,
+    /// What is added to the generations that this process counts from 1.
+    pub(super) base: u64,
+    /// It has answered something.
+    pub(super) answered: bool,
+    next: u64,
+}
+
+/// A job that the process has been given.
+pub(super) struct InFlight {
+    pub(super) job: Job,
+    pub(super) logins: Arc<dyn Logins>,
+    pub(super) deadline: Instant,
+    pub(super) reply: Box<dyn Reply>,
+    /// It was given to another process before that ended.
+    pub(super) again: bool,
+    /// When it was given; later by the time that a person took to type a PIN.
+    pub(super) sent: Instant,
+    message: Option<(Vec<u8>, Instant)>,
+    pieces: Pieces,
+}
+
+/// What became of a ticket.
+pub(super) enum Handed {
+    /// The process has it.
+    Over,
+    /// The socket is full, or the process has just ended.
+    Back(Box<Ticket>),
+    /// It can never be given to the process.
+    Unfit(Box<dyn Reply>, String),
+}
+
+/// An answer, and the way to who asked.
+type Settled = (Result<Answer, Error>, Box<dyn Reply>);
+
+impl Link {
+    pub(super) fn over(jobs: Channel, base: u64) -> Self {
+        Self { jobs, in_flight: HashMap::new(), base, answered: false, next: 0 }
+    }
+
+    /// Gives the process a job. What it is to sign is made now: the device's turn has come, as far as can be told from
+    /// here.
+    pub(super) fn hand_over(&mut self, ticket: Ticket, now: Instant) -> Handed {
+        let Ticket { job, make, logins, deadline, reply, again } = ticket;
+        let message = make.map(|make| (make(), now));
+        let id = self.next;
+        self.next += 1;
+        let frame = ToHost::Ask {
+            id,
+            expires: SystemClock.now() + deadline.since(now),
+            job,
+            message: message.as_ref().map(|(message, _)| message.clone()),
+        };
+        let sent = encoded(&frame).map(|bytes| self.jobs.try_send(&bytes));
+        let ToHost::Ask { job, .. } = frame else { return Handed::Over };
+        let flight =
+            InFlight { job, logins, deadline, reply, again, sent: now, message, pieces: Pieces::default() };
+        match sent {
+            Ok(Ok(true)) => {
+                self.in_flight.insert(id, flight);
+                Handed::Over
+            }
+            Ok(_) => Handed::Back(Box::new(flight.into_ticket())),
+            Err(problem) => Handed::Unfit(flight.reply, problem),
+        }
+    }
+
+    /// Takes a piece of an answer; the answer, once it is whole.
+    pub(super) fn take_piece(
+        &mut self,
+        id: u64,
+        bytes: Vec<u8>,
+        last: bool,
+    ) -> Result<Option<Settled>, String> {
+        let flight = self.in_flight.get_mut(&id).ok_or("answered a job that it was not given")?;
+        let Some(mut answer) = flight.pieces.take(bytes, last)? else { return Ok(None) };
+        self.answered = true;
+        let Some(flight) = self.in_flight.remove(&id) else { return Ok(None) };
+        if let Ok(Answer::Signature(signature)) = &mut answer {
+            // It did not come back over the socket.
+            signature.message = flight.message.map(|(message, _)| message).unwrap_or_default();
+        }
+        Ok(Some((answer, flight.reply)))
+    }
+}
+
+impl InFlight {
+    /// Whether its message is too old to be signed by another process.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        self.message.as_ref().is_some_and(|(_, made)| now.since(*made) > LONGEST_WAIT_OF_A_MESSAGE)
+    }
+
+    /// As it was before it was given to the process, but that its message has been made.
+    pub(super) fn into_ticket(self) -> Ticket {
+        let Self { job, message, logins, deadline, reply, again, .. } = self;
+        let make = message.map(|(message, _)| Box::new(move || message) as MakeMessage);
+        Ticket { job, make, logins, deadline, reply, again }
+    }
+}
