@@ -3,6 +3,8 @@
 //! A PKCS#11 library reads the environment of the process that loads it, and what it has read is shared by the whole
 //! process. So the test binary calls itself, once for each such test.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::{
     env,
     ffi::OsString,
@@ -48,6 +50,11 @@ pub(crate) fn alone(
     assert!(output.status.success(), "{}\n{said}", output.status);
     // A name that fits no test would make the child succeed without having done anything.
     assert!(folder.path().join("done").exists(), "{name} is the name of no test here\n{said}");
+}
+
+/// Whether this is already the process of one test.
+pub(crate) fn is_alone() -> bool {
+    env::var_os(FOLDER).is_some()
 }
 
 /// `program`, killed by the system when the thread that starts it ends, however it ends: a test that crashes or is

@@ -5,6 +5,8 @@
 #[path = "alone.rs"]
 mod alone;
 
+pub(crate) use self::alone::is_alone;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -95,6 +97,16 @@ impl SoftHsm {
     /// Brings them back.
     pub(crate) fn plug(&self) {
         fs::rename(self.folder.join("away"), self.folder.join("tokens")).unwrap();
+    }
+
+    /// The folder of this test.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Has `modules` shut down when the test ends.
+    pub(crate) fn keep(&self, modules: &Arc<Modules>) {
+        self.handed_out.lock().unwrap().push(modules.clone());
     }
 
     /// Where SoftHSM2 looks for devices.

@@ -5,6 +5,7 @@ use std::{hint::black_box, ptr, sync::Arc, thread, time::Duration};
 use cryptoki_sys::CK_RV;
 
 use crate::{
+    device,
     functions::Function,
     script::{Action, Script},
     tally,
@@ -39,7 +40,7 @@ pub(crate) fn run(function: Function, act: impl FnOnce(&Call) -> CK_RV) -> CK_RV
 impl Call {
     /// What is to be done to the signature that this call makes.
     pub(crate) fn spoils(&self) -> impl Iterator<Item = &Action> {
-        self.actions(false).filter(|action| matches!(action, Action::Spoil | Action::Truncate(_)))
+        self.actions(false).filter(|action| matches!(action, Action::Spoil | Action::Blank | Action::Truncate(_)))
     }
 
     fn actions(&self, after: bool) -> impl Iterator<Item = &Action> {
@@ -63,7 +64,8 @@ impl Call {
                 Action::Exit(code) => std::process::exit(*code),
                 Action::Kill => kill(),
                 Action::Leak(bytes) => leak(*bytes),
-                Action::Spoil | Action::Truncate(_) => {}
+                Action::LogOut => device::log_out(),
+                Action::Spoil | Action::Blank | Action::Truncate(_) => {}
             }
         }
         answer

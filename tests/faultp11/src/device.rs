@@ -44,6 +44,7 @@ pub(crate) fn device() -> MutexGuard<'static, Device> {
 }
 
 pub(crate) fn initialize(call: &Call, arguments: *mut c_void) -> CK_RV {
+    tally::row(tally::PROCESS).first.store(std::process::id().into(), Ordering::SeqCst);
     let answer = real!(C_Initialize(arguments));
     if answer == CKR_OK {
         *device() =
@@ -99,6 +100,14 @@ impl Device {
 
     fn live(&self) -> u64 {
         self.sessions.values().filter(|session| session.insertion == self.insertion).count() as u64
+    }
+}
+
+/// Logs out behind everybody's back.
+pub(crate) fn log_out() {
+    let session = device().sessions.keys().next().copied();
+    if let Some(session) = session {
+        real!(C_Logout(session));
     }
 }
 

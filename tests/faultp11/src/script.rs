@@ -10,7 +10,7 @@ use std::{
 
 use cryptoki_sys::{CK_RV, CKR_PIN_LOCKED};
 
-use crate::{code, functions::Function, place};
+use crate::{code, functions::Function, place, tally};
 
 /// What a script says.
 #[derive(Debug, Default)]
@@ -77,6 +77,8 @@ pub(crate) struct Rule {
     function: Option<Function>,
     first: u64,
     last: u64,
+    /// Only as long as C_Initialize has not been called as often as this.
+    initializations: u64,
     /// When the real module has done its work, instead of before.
     pub(crate) after: bool,
     pub(crate) action: Action,
@@ -94,8 +96,12 @@ pub(crate) enum Action {
     Exit(i32),
     Kill,
     Leak(usize),
+    /// Nobody is logged in any more.
+    LogOut,
     /// A signature of the right length that is wrong.
     Spoil,
+    /// Noughts instead of a signature.
+    Blank,
     /// A signature of at most this length.
     Truncate(u64),
 }
@@ -104,6 +110,8 @@ impl Rule {
     pub(crate) fn concerns(&self, function: Function, number: u64) -> bool {
         self.function.is_none_or(|concerned| concerned == function)
             && (self.first..=self.last).contains(&number)
+            && (self.initializations == u64::MAX
+                || tally::calls(Function::C_Initialize) < self.initializations)
     }
 }
 
@@ -166,15 +174,22 @@ impl Script {
             ["no-slots"] => self.no_slots = true,
             ["removed"] => self.removed = true,
             ["insertion", number] => self.insertion = number.parse().ok()?,
-            [function, calls, "after", action @ ..] => self.rules.push(rule(function, calls, true, action)?),
-            [function, calls, action @ ..] => self.rules.push(rule(function, calls, false, action)?),
+            [function, calls, action @ ..] => self.rules.push(rule(function, calls, action)?),
             _ => return None,
         }
         Some(())
     }
 }
 
-fn rule(function: &str, calls: &str, after: bool, action: &[&str]) -> Option<Rule> {
+fn rule(function: &str, calls: &str, words: &[&str]) -> Option<Rule> {
+    let (initializations, words) = match words {
+        ["until-initialize", number, words @ ..] => (number.parse().ok()?, words),
+        words => (u64::MAX, words),
+    };
+    let (after, action) = match words {
+        ["after", action @ ..] => (true, action),
+        action => (false, action),
+    };
     let function = match function {
         "*" => None,
         name => Some(Function::named(name)?),
@@ -194,14 +209,16 @@ fn rule(function: &str, calls: &str, after: bool, action: &[&str]) -> Option<Rul
         ["abort"] => Action::Abort,
         ["exit", code] => Action::Exit(code.parse().ok()?),
         ["kill"] => Action::Kill,
+        ["logout"] => Action::LogOut,
         ["leak", bytes] => Action::Leak(bytes.parse().ok()?),
         ["wrong-signature"] if !after && function == Some(Function::C_Sign) => Action::Spoil,
+        ["blank-signature"] if !after && function == Some(Function::C_Sign) => Action::Blank,
         ["truncated-signature", bytes] if !after && function == Some(Function::C_Sign) => {
             Action::Truncate(bytes.parse().ok()?)
         }
         _ => return None,
     };
-    Some(Rule { function, first, last, after, action })
+    Some(Rule { function, first, last, initializations, after, action })
 }
 
 fn stamp(path: &Path) -> Stamp {

@@ -62,6 +62,7 @@ pub(crate) fn sign(
                 let middle = made.len() / 2;
                 made[middle] ^= 0x10;
             }
+            Action::Blank => made.fill(0),
             Action::Truncate(most) => *length = (*length).min(*most),
             _ => {}
         }

@@ -25,7 +25,9 @@ pub(crate) const SESSIONS: usize = NAMES.len();
 pub(crate) const USER_PIN: usize = NAMES.len() + 1;
 /// The same, of the PIN for one signature.
 pub(crate) const SIGNATURE_PIN: usize = NAMES.len() + 2;
-const OTHERS: [&str; 3] = ["sessions", "user-pin", "signature-pin"];
+/// Number of the process that called C_Initialize last.
+pub(crate) const PROCESS: usize = NAMES.len() + 3;
+const OTHERS: [&str; 4] = ["sessions", "user-pin", "signature-pin", "process"];
 
 const ROWS: usize = NAMES.len() + OTHERS.len();
 const WIDTH: usize = 64;

@@ -1,0 +1,25 @@
+//! What Segl does when a PKCS#11 module fails: each test in a process of its own, with a module that misbehaves as a
+//! script says (`tests/faultp11`) in a child of that process.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+)]
+
+#[path = "faults/device.rs"]
+mod device;
+#[path = "support/faultp11.rs"]
+mod faultp11;
+#[path = "faults/loading.rs"]
+mod loading;
+#[path = "faults/login.rs"]
+mod login;
+#[path = "faults/recovery.rs"]
+mod recovery;
+#[path = "faults/signature.rs"]
+mod signature;
+#[path = "support/softhsm.rs"]
+mod softhsm;
