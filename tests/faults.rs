@@ -6,7 +6,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+    clippy::print_stdout,
+    reason = "a test fails by panicking and shows its figures, and clippy knows only #[test] functions as tests"
 )]
 
 #[path = "faults/device.rs"]
