@@ -646,6 +646,35 @@ fn everything_about_a_key_is_shown_for_whoever_asks_a_vendor() {
 }
 
 #[test]
+fn the_same_facts_are_json_for_programs() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    let issued = desk.certify(&uri, Profile::Seid2, "chain.pem");
+    desk.done(&["import", &uri, "chain.pem"]);
+    let shown = desk.done(&["show", &uri, "--login", "--output", "json"]);
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../docs/keys-show.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let faults: Vec<_> = validator.iter_errors(&shown).map(|fault| fault.to_string()).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    assert!(!validator.is_valid(&serde_json::json!({ "schema": 2, "modules": [] })));
+    let [device] = shown["modules"][0]["devices"].as_array().unwrap().as_slice() else { panic!("{shown}") };
+    assert_eq!((&device["label"], &device["pin"]), (&"ci".into(), &"good".into()));
+    assert_eq!(device["sessions"]["most"], "unlimited");
+    assert!(device["flags"].as_array().unwrap().contains(&"LOGIN_REQUIRED".into()), "{device}");
+    let mechanisms = device["mechanisms"].as_array().unwrap();
+    let signing = mechanisms.iter().find(|it| it["name"] == "CKM_SHA256_RSA_PKCS").unwrap();
+    assert_eq!(signing["uses"], serde_json::json!(["sign", "verify"]));
+    let [key] = device["keys"].as_array().unwrap().as_slice() else { panic!("{device}") };
+    assert_eq!((&key["uri"], &key["type"], &key["bits"]), (&uri.into(), &"RSA".into(), &2048.into()));
+    let sensitive = serde_json::json!({ "name": "CKA_ALWAYS_SENSITIVE", "value": "true" });
+    assert!(key["attributes"].as_array().unwrap().contains(&sensitive), "{key}");
+    let fingerprint = Certificate::from_der(&issued.leaf).unwrap().fingerprint();
+    assert_eq!(key["certificates"][0]["content"]["fingerprint"], fingerprint);
+    assert_eq!(key["certificates"][0]["problem"], Value::Null);
+}
+
+#[test]
 fn a_key_pair_goes_for_good_with_its_certificates_and_nothing_else_does() {
     let desk = Desk::new();
     let (uri, other) = (desk.generate("grant"), desk.generate("other"));

@@ -57,13 +57,13 @@ pub(super) struct Module {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Library {
     /// Who made it.
-    manufacturer: String,
+    pub(super) manufacturer: String,
     /// What it is called.
     pub(super) description: String,
     /// Its own version.
     pub(super) version: String,
     /// The version of PKCS#11 that it speaks.
-    cryptoki: String,
+    pub(super) cryptoki: String,
 }
 
 /// A slot with a device in it.
@@ -380,7 +380,7 @@ impl KeyEntry {
 }
 
 impl CertificateEntry {
-    fn new(certificate: &CertificateDescription, place: &Uri) -> Self {
+    pub(super) fn new(certificate: &CertificateDescription, place: &Uri) -> Self {
         Self {
             uri: certificate.uri.clone().with_query_of(place),
             label: certificate.label.clone(),
