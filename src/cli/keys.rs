@@ -1,5 +1,6 @@
 //! `segl keys`: what is on a device, and how a key gets there, is certified and registered.
 
+mod configured;
 mod csr;
 mod delete;
 mod generate;

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{
     Work,
+    configured::Configured,
     list::{Place, Seen, log_in},
     listing::{Content, content_sentence, plain},
     matched::{Object, matched, the_only},
@@ -48,7 +49,8 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     }
     // Half of a key pair shows itself only to whoever is logged in.
     let pin = command.pin.sources()?;
-    let pin = log_in(&mut looked, &wanted, Some(&signer), pin, work).await?;
+    let configured = Configured::new(Some(signer), work);
+    let pin = log_in(&mut looked, &wanted, &configured, pin, work).await?;
     let found = matched(&looked, &wanted);
     if found.is_empty() {
         return Err(Seen::of(&looked).nothing_named(&wanted, false));

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Work,
+    configured::Configured,
     listing::{Device, Listing, plain, text},
     near::near,
     refused, say,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::failure::Failure,
-    config::{Key, Signer},
+    config::Signer,
     pipeline,
     secret::Sources,
     sign::{
@@ -77,11 +78,13 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     };
     let (wanted, mut looked) = command.place.look(signer.as_ref(), work).await?;
     let given = command.pin.sources()?;
+    let configured = Configured::new(signer, work);
     if command.login || given.is_some() {
-        log_in(&mut looked, &wanted, signer.as_ref(), given, work).await?;
+        log_in(&mut looked, &wanted, &configured, given, work).await?;
     }
     let seen = Seen::of(&looked);
-    let listing = Listing::new(looked, work.modules.profiles(), &wanted, work.context.clock().wall());
+    let (profiles, now) = (work.modules.profiles(), work.context.clock().wall());
+    let listing = Listing::new(looked, profiles, &wanted, &configured, now);
     seen.must_match(&listing, &wanted)?;
     match command.output {
         Output::Json => {
@@ -143,7 +146,7 @@ impl Place {
 pub(super) async fn log_in(
     looked: &mut [Looked],
     wanted: &Uri,
-    signer: Option<&Signer>,
+    configured: &Configured,
     given: Option<Sources>,
     work: &Work<'_>,
 ) -> Result<Option<Sources>, Failure> {
@@ -181,29 +184,11 @@ pub(super) async fn log_in(
         }
     };
     let Some(looked) = looked.get_mut(*index) else { return Ok(given) };
-    let configured = signer.and_then(|signer| signer.pin.clone());
-    let pin = given.or(configured).or_else(|| pin_on(device, work)).or_else(|| usual_pin(wanted));
+    let pin = given.or_else(|| configured.pin_of(device)).or_else(|| usual_pin(wanted));
     let uri = device.uri.clone().with_module_path(looked.library.path.clone());
     let device = pipeline::device(&work.modules, uri, None, pin.clone());
     looked.shown = Ok(device.describe(&work.call).await.map_err(refused)?);
     Ok(pin)
-}
-
-/// Where the configuration says that the PIN of `device` is, on any signer there.
-fn pin_on(device: &DeviceDescription, work: &Work<'_>) -> Option<Sources> {
-    let config = work.context.configuration_if_any().unwrap_or_else(|_| {
-        tracing::warn!("the configuration is wrong and is passed over; `segl config check` says why");
-        None
-    });
-    let on_device = |signer: &Signer| match &signer.key {
-        // A URI that fits every device may be meant for another one, and a wrong PIN costs a try.
-        Key::Pkcs11(uris) => {
-            uris.iter().any(|uri| (uri.token().or(uri.serial())).is_some() && device.is_named_by(uri))
-        }
-        Key::File(_) | Key::Jwk(_) => false,
-    };
-    let signers = config.into_iter().flat_map(|config| config.signers.into_values());
-    signers.filter(on_device).find_map(|signer| signer.pin)
 }
 
 /// The names of all that was seen, for whoever names something that is not there.

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    configured::Configured,
     issuers::Issuers,
     survey::Looked,
     unattended::Unattended,
@@ -19,8 +20,8 @@ use crate::{
     certificate::Certificate,
     jose::RsaPublicKey,
     sign::pkcs11::{
-        CertificateDescription, Installed, KeyDescription, LibraryDescription, NamedBy, PinState, Problem,
-        Profiles, SlotDescription, Uri, holders, may_be_held,
+        CertificateDescription, DeviceDescription, Installed, KeyDescription, LibraryDescription, NamedBy,
+        PinState, Problem, Profiles, SlotDescription, Uri, holders, may_be_held,
     },
 };
 
@@ -185,10 +186,21 @@ pub(super) struct Content {
 impl Listing {
     /// What of all that was seen is named by `wanted`; the lines to paste look for it where `wanted` does, else where
     /// it was found.
-    pub(super) fn new(looked: Vec<Looked>, profiles: &Profiles, wanted: &Uri, now: SystemTime) -> Self {
+    pub(super) fn new(
+        looked: Vec<Looked>,
+        profiles: &Profiles,
+        wanted: &Uri,
+        configured: &Configured,
+        now: SystemTime,
+    ) -> Self {
         let modules = looked.into_iter().map(|looked| {
             let place = place(&looked.library, profiles, wanted);
-            Module::new(looked, profiles, wanted, &place, now)
+            let profile = configured.profile_for(&looked.library.path, profiles);
+            let unattended = |key: &KeyDescription, device: Option<&DeviceDescription>| {
+                let stored = device.map(|device| configured.stored_for(device, key)).unwrap_or_default();
+                Unattended::of(key, device, &profile, stored)
+            };
+            Module::new(looked, profiles, &Asked { wanted, place: &place, unattended: &unattended, now })
         });
         Self { schema: 1, modules: modules.collect() }
     }
@@ -237,14 +249,17 @@ fn place(library: &Installed, profiles: &Profiles, wanted: &Uri) -> Uri {
     }
 }
 
+/// What was asked for, and how what is found is judged.
+struct Asked<'a> {
+    wanted: &'a Uri,
+    /// The way to the library, for lines that are pasted.
+    place: &'a Uri,
+    unattended: &'a dyn Fn(&KeyDescription, Option<&DeviceDescription>) -> Unattended,
+    now: SystemTime,
+}
+
 impl Module {
-    fn new(
-        Looked { library, shown }: Looked,
-        profiles: &Profiles,
-        wanted: &Uri,
-        place: &Uri,
-        now: SystemTime,
-    ) -> Self {
+    fn new(Looked { library, shown }: Looked, profiles: &Profiles, asked: &Asked<'_>) -> Self {
         let mut manufacturer =
             shown.iter().flat_map(|shown| &shown.library).map(|it| it.manufacturer.as_str());
         let profile =
@@ -257,11 +272,12 @@ impl Module {
             }
             Err(error) => (None, Vec::new(), Some(error.to_string())),
         };
-        let named =
-            |slot: &SlotDescription| slot.device.as_ref().is_none_or(|device| device.is_named_by(wanted));
+        let named = |slot: &SlotDescription| {
+            slot.device.as_ref().is_none_or(|device| device.is_named_by(asked.wanted))
+        };
         let devices = slots.into_iter().filter(named).map(|slot| {
             let held = slot.problems.iter().any(|problem| may_be_held(&problem.error));
-            let mut device = Device::new(slot, wanted, place, now);
+            let mut device = Device::new(slot, asked);
             if let Some(last) = device.problems.last_mut().filter(|_| held) {
                 last.push_str(&held_by(&library));
             }
@@ -292,7 +308,8 @@ impl Library {
 }
 
 impl Device {
-    fn new(slot: SlotDescription, wanted: &Uri, place: &Uri, now: SystemTime) -> Self {
+    fn new(slot: SlotDescription, asked: &Asked<'_>) -> Self {
+        let Asked { wanted, place, now, .. } = *asked;
         let read = |certificate: &CertificateDescription| Certificate::from_der(&certificate.der).ok();
         let of_keys = slot.keys.iter().flat_map(|key| &key.certificates);
         let issuers = Issuers::among(slot.certificates.iter().chain(of_keys).filter_map(read));
@@ -314,7 +331,7 @@ impl Device {
         let keys = slot.keys.iter().filter(|key| key.is_named_by(wanted));
         let keys = keys.map(|key| {
             let maskinporten = Verdict::on(key, open, &pool(&key.certificates), now);
-            KeyEntry::new(key, maskinporten, Unattended::of(key, device, false), place)
+            KeyEntry::new(key, maskinporten, (asked.unattended)(key, device), place)
         });
         Self {
             keys: keys.collect(),

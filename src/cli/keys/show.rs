@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use self::{facts::Shown, text::text};
 use super::{
     Work,
+    configured::Configured,
     list::{Place, Seen, log_in},
     refused,
     target::{PinOption, named},
@@ -49,8 +50,9 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     let signer = named(&command.key, work)?;
     let (wanted, mut looked) = command.place.look(Some(&signer), work).await?;
     let given = command.pin.sources()?;
+    let configured = Configured::new(Some(signer), work);
     let pin = match command.login || given.is_some() {
-        true => log_in(&mut looked, &wanted, Some(&signer), given, work).await?,
+        true => log_in(&mut looked, &wanted, &configured, given, work).await?,
         false => None,
     };
     let mut facts = Shown::new();
@@ -65,7 +67,7 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
             }
             _ => work.modules.inspect(&looked.library.path, &work.call).await,
         };
-        facts.add(&looked.library, whole.map_err(refused)?, &wanted);
+        facts.add(&looked.library, whole.map_err(refused)?, &wanted, &configured, work.modules.profiles());
     }
     if facts.modules.is_empty() {
         return Err(Seen::of(&looked).nothing_named(&wanted, !command.login));

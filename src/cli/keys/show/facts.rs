@@ -9,13 +9,14 @@ use super::is_named;
 use crate::{
     certificate::Certificate,
     cli::keys::{
+        configured::Configured,
         listing::{CertificateEntry, Library},
         unattended::Unattended,
     },
     jose::RsaPublicKey,
     sign::pkcs11::{
         CertificateDescription, DeviceDescription, Installed, KeyDescription, MechanismDescription,
-        ModuleDescription, NamedBy, PinState, Problem, SessionLimit, SlotDescription, Uri,
+        ModuleDescription, NamedBy, PinState, Problem, Profiles, SessionLimit, SlotDescription, Uri,
     },
 };
 
@@ -173,9 +174,21 @@ impl Shown {
     }
 
     /// Adds what `wanted` names of all that a library shows.
-    pub(super) fn add(&mut self, library: &Installed, shown: ModuleDescription, wanted: &Uri) {
+    pub(super) fn add(
+        &mut self,
+        library: &Installed,
+        shown: ModuleDescription,
+        wanted: &Uri,
+        configured: &Configured,
+        profiles: &Profiles,
+    ) {
+        let profile = configured.profile_for(&library.path, profiles);
+        let unattended = |key: &KeyDescription, device: &DeviceDescription| {
+            Unattended::of(key, Some(device), &profile, configured.stored_for(device, key))
+        };
         let named = shown.slots.iter().filter(|slot| is_named(slot, wanted));
-        let devices = named.filter_map(|slot| Some(Device::new(slot, slot.device.as_ref()?, wanted)));
+        let devices =
+            named.filter_map(|slot| Some(Device::new(slot, slot.device.as_ref()?, wanted, &unattended)));
         self.modules.push(Module {
             devices: devices.collect(),
             file: shown.path,
@@ -195,7 +208,12 @@ impl Shown {
 }
 
 impl Device {
-    fn new(slot: &SlotDescription, device: &DeviceDescription, wanted: &Uri) -> Self {
+    fn new(
+        slot: &SlotDescription,
+        device: &DeviceDescription,
+        wanted: &Uri,
+        unattended: &impl Fn(&KeyDescription, &DeviceDescription) -> Unattended,
+    ) -> Self {
         let sessions = &device.sessions;
         let keys = slot.keys.iter().filter(|key| key.is_named_by(wanted));
         let certificates = slot.certificates.iter().filter(|it| it.is_named_by(wanted));
@@ -217,7 +235,7 @@ impl Device {
             rw_sessions: Sessions { open: sessions.open_rw, most: sessions.most_rw.into() },
             problems: slot.problems.iter().map(Problem::to_string).collect(),
             mechanisms: slot.mechanisms.iter().map(Mechanism::new).collect(),
-            keys: keys.map(|key| Key::new(key, device)).collect(),
+            keys: keys.map(|key| Key::new(key, unattended(key, device))).collect(),
             certificates: certificates.map(Certified::new).collect(),
         }
     }
@@ -241,7 +259,7 @@ impl Mechanism {
 }
 
 impl Key {
-    fn new(key: &KeyDescription, device: &DeviceDescription) -> Self {
+    fn new(key: &KeyDescription, unattended: Unattended) -> Self {
         let public_key = key.spki.as_deref().and_then(|spki| RsaPublicKey::from_spki(spki).ok());
         let attributes = key.attributes.iter().cloned();
         Self {
@@ -253,7 +271,7 @@ impl Key {
             private: key.private,
             public: key.public,
             thumbprint: public_key.map(|key| key.thumbprint()),
-            unattended: Unattended::of(key, Some(device), false),
+            unattended,
             attributes: attributes.map(|(name, value)| Attribute { name, value }).collect(),
             certificates: key.certificates.iter().map(Certified::new).collect(),
         }
