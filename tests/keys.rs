@@ -532,6 +532,49 @@ fn with_several_devices_a_login_needs_the_name_of_one() {
 }
 
 #[test]
+fn a_slot_number_shows_that_slot_alone_and_is_never_to_be_pasted() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    let slot = ci(&desk.json(&["--login"]))["slot_id"].as_u64().unwrap();
+    desk.device("other");
+    let by_slot = format!("pkcs11:slot-id={slot}");
+    let shown = desk.done(&["list", &by_slot, "--login"]);
+    assert!(shown.err.contains(&format!("slot-id={slot} may be another device tomorrow")), "{shown:?}");
+    assert!(shown.out.contains("ci (") && !shown.out.contains("other ("), "{shown:?}");
+    assert!(shown.out.contains(&format!("\n  {uri}\n")) && !shown.out.contains("slot-id"), "{shown:?}");
+    let shown = desk.done(&["show", &by_slot, "--login"]);
+    assert!(shown.out.contains(&format!("  slot          {slot} (")), "{shown:?}");
+    assert!(shown.out.contains(&uri) && !shown.out.contains("  label         other\n"), "{shown:?}");
+    for command in ["list", "show"] {
+        desk.keys(&[command, "pkcs11:slot-id=4711"])
+            .assert_needs_person("is named pkcs11:slot-id=4711", "`segl keys`");
+    }
+}
+
+#[test]
+fn a_key_that_asks_at_each_signature_is_unattended_where_the_configuration_has_its_pin() {
+    let desk = Desk::new();
+    let made = Command::new("pkcs11-tool")
+        .args(["--module", LIBRARY, "--token-label", "ci", "--login", "--pin", PIN, "--keypairgen"])
+        .args(["--key-type", "rsa:2048", "--id", "0c", "--label", "seal", "--always-auth"])
+        .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let no = "unattended    no: PIN for each signature, and no source for it: set pin on its signer\n";
+    let list = || desk.done(&["list", "--login"]);
+    assert!(list().out.contains(no), "{:?}", list());
+    let signer = "schema = 1\n[signers.seal]\nkey = \"pkcs11:token=ci;object=seal\"\n";
+    desk.write("segl.toml", format!("{signer}pin = \"prompt\"\n"));
+    assert!(list().out.contains(no), "{:?}", list());
+    desk.write("segl.toml", format!("{signer}pin = \"file:pin\"\n"));
+    let yes = "unattended    yes: with its PIN for each signature from ";
+    assert!(list().out.contains(yes), "{:?}", list());
+    let shown = desk.keys(&["show", "seal", "--login"]);
+    assert!(shown.out.contains("  unattended    yes: with its PIN for each"), "{shown:?}");
+}
+
+#[test]
 fn a_device_that_is_not_there_can_be_tried_again_later() {
     let desk = Desk::new();
     let away = desk.keys(&["jwk", "pkcs11:token=away", "--pin", "file:pin"]);

@@ -124,6 +124,7 @@ impl Place {
         if wanted.module_path().is_some() || wanted.module_name().is_some() || profile.is_some() {
             let only = Installed::at(&profiles.library_for(&wanted, self.profile.as_deref().or(profile))?)?;
             let looked = look(vec![only], self.trust_module, patience, work).await;
+            let looked = in_slot_of(&wanted, looked);
             // The only one that was asked for: what is wrong with it is the answer.
             return match looked.iter().find_map(|looked| looked.shown.as_ref().err()) {
                 Some(error) => Err(error.clone().into()),
@@ -138,8 +139,17 @@ impl Place {
             }
             .into());
         }
-        Ok((wanted, look(all, self.trust_module, patience, work).await))
+        let looked = look(all, self.trust_module, patience, work).await;
+        Ok((wanted.clone(), in_slot_of(&wanted, looked)))
     }
+}
+
+/// Without what is in other slots than the one that `wanted` names, if it names one.
+fn in_slot_of(wanted: &Uri, mut looked: Vec<Looked>) -> Vec<Looked> {
+    for shown in looked.iter_mut().filter_map(|looked| looked.shown.as_mut().ok()) {
+        shown.slots.retain(|slot| slot.is_named_by(wanted));
+    }
+    looked
 }
 
 /// Shows the one device that `wanted` names as it looks logged in, and says where its PIN was found.
@@ -185,9 +195,11 @@ pub(super) async fn log_in(
     };
     let Some(looked) = looked.get_mut(*index) else { return Ok(given) };
     let pin = given.or_else(|| configured.pin_of(device)).or_else(|| usual_pin(wanted));
-    let uri = device.uri.clone().with_module_path(looked.library.path.clone());
+    let uri = device.uri.clone().with_slot_of(wanted).with_module_path(looked.library.path.clone());
     let device = pipeline::device(&work.modules, uri, None, pin.clone());
-    looked.shown = Ok(device.describe(&work.call).await.map_err(refused)?);
+    let mut shown = device.describe(&work.call).await.map_err(refused)?;
+    shown.slots.retain(|slot| slot.is_named_by(wanted));
+    looked.shown = Ok(shown);
     Ok(pin)
 }
 

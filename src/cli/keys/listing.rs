@@ -70,6 +70,8 @@ pub(super) struct Library {
 /// A slot with a device in it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Device {
+    /// Number of the slot (`CK_SLOT_ID`), which may be another one tomorrow.
+    slot_id: u64,
     /// What the slot says of itself: the reader's name, for cards.
     pub(super) slot: String,
     /// Names the device; null, like all that follows up to `pin_length`, when it could not be asked, see `problems`.
@@ -346,6 +348,7 @@ impl Device {
             pin_pad: device.map(|device| device.pin_pad),
             pin: device.map(|device| device.pin),
             pin_length: device.map(|device| device.pin_length),
+            slot_id: slot.id,
             slot: slot.description,
             logged_in: open,
             problems: slot.problems.iter().map(Problem::to_string).collect(),

@@ -62,7 +62,8 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
         // Asked once more, for this library alone: most of what follows costs a call each.
         let whole = match (&slot.device, slot.logged_in && (command.login || pin.is_some())) {
             (Some(device), true) => {
-                let uri = device.uri.clone().with_module_path(looked.library.path.clone());
+                let uri =
+                    device.uri.clone().with_slot_of(&wanted).with_module_path(looked.library.path.clone());
                 pipeline::device(&work.modules, uri, None, pin.clone()).inspect(&work.call).await
             }
             _ => work.modules.inspect(&looked.library.path, &work.call).await,
@@ -84,8 +85,8 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
 
 /// Whether `wanted` names the device in `slot`, or something on it when it names an object.
 fn is_named(slot: &SlotDescription, wanted: &Uri) -> bool {
-    let has_device =
-        slot.device.as_ref().is_some_and(|device| device.initialized && device.is_named_by(wanted));
+    let has_device = slot.is_named_by(wanted)
+        && slot.device.as_ref().is_some_and(|device| device.initialized && device.is_named_by(wanted));
     let names_object = wanted.object().is_some() || wanted.id().is_some() || wanted.kind().is_some();
     has_device
         && (!names_object

@@ -80,6 +80,7 @@ pub(super) fn certificates(session: &dyn Session) -> Result<Vec<Vec<u8>>, Error>
 
 fn describe_slot(initialized: &Initialized, slot: Slot, whole: bool) -> SlotDescription {
     let mut description = SlotDescription {
+        id: slot.0,
         description: initialized.library().slot_info(slot).map(|info| info.description).unwrap_or_default(),
         device: None,
         logged_in: false,

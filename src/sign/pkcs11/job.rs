@@ -180,6 +180,8 @@ pub struct LibraryDescription {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SlotDescription {
+    /// Its number (`CK_SLOT_ID`), which may be another one tomorrow.
+    pub id: u64,
     /// What the slot says of itself: the reader's name, for cards.
     pub description: String,
     /// The device; `None` when it could not be asked, see `problem`.
@@ -194,6 +196,14 @@ pub struct SlotDescription {
     pub problems: Vec<Problem>,
     /// What the device can do, by the names of the standard; only when everything was asked for.
     pub mechanisms: Vec<MechanismDescription>,
+}
+
+impl SlotDescription {
+    /// Whether `uri` names this slot, as far as its number goes; one that names none may mean any.
+    #[must_use]
+    pub fn is_named_by(&self, uri: &Uri) -> bool {
+        uri.slot_id().is_none_or(|wanted| wanted == self.id)
+    }
 }
 
 /// Something that a device can do (`C_GetMechanismInfo`).

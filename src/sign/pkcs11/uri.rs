@@ -176,6 +176,12 @@ impl Uri {
         }
     }
 
+    /// The same object, in the slot that `other` names.
+    #[must_use]
+    pub fn with_slot_of(self, other: &Self) -> Self {
+        Self { slot_id: other.slot_id, ..self }
+    }
+
     /// The device part from what a device says of itself; empty texts are left out.
     pub(super) fn of_device(token: &str, serial: &str) -> Self {
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -458,6 +464,8 @@ mod tests {
         let given: Uri = "pkcs11:token=a;object=b?module-path=/m.so&pin-source=file:/p".parse().unwrap();
         let found = Uri::of_device("a", "1").with_query_of(&given);
         assert_eq!(found.to_string(), "pkcs11:token=a;serial=1?module-path=/m.so&pin-source=file:/p");
+        let slot = "pkcs11:slot-id=0".parse().unwrap();
+        assert_eq!(Uri::of_device("a", "1").with_slot_of(&slot).slot_id(), Some(0));
         let elsewhere = found.with_module_path("/n.so".into());
         assert_eq!(elsewhere.module_path(), Some(Path::new("/n.so")));
     }

@@ -62,6 +62,8 @@ pub(super) struct Device {
     pub(super) hardware_version: String,
     /// Version of its firmware.
     pub(super) firmware_version: String,
+    /// Number of its slot (`CK_SLOT_ID`), which may be another one tomorrow.
+    pub(super) slot_id: u64,
     /// What its slot says of itself: the reader's name, for cards.
     pub(super) slot: String,
     /// Its flags that are set, by the names of the standard without `CKF_`.
@@ -225,6 +227,7 @@ impl Device {
             manufacturer: device.manufacturer.clone(),
             hardware_version: device.hardware_version.clone(),
             firmware_version: device.firmware_version.clone(),
+            slot_id: slot.id,
             slot: slot.description.clone(),
             flags: device.flags.clone(),
             pin: device.pin,

@@ -37,7 +37,7 @@ fn write_device(text: &mut String, device: &Device) -> Written {
     row(text, "manufacturer", &device.manufacturer)?;
     row(text, "hardware", &device.hardware_version)?;
     row(text, "firmware", &device.firmware_version)?;
-    row(text, "slot", &device.slot)?;
+    row(text, "slot", format!("{} ({})", device.slot_id, device.slot))?;
     row(text, "flags", device.flags.join(", "))?;
     row(text, "PIN", pin(device.pin, device.pin_pad, device.pin_length))?;
     row(text, "logged in", if device.logged_in { "yes" } else { "no" })?;
