@@ -319,8 +319,29 @@ fn a_key_that_maskinporten_does_not_take_says_why() {
         "--pin",
         PIN,
     ]);
+    // A certificate of it under another id, and one of another key under its own.
+    let look_alike = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    for (key, label, id) in [(&key, "its own", "0f"), (&look_alike, "look-alike", "0e")] {
+        let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(key).unwrap();
+        desk.write("ec.der", certificate.der());
+        let file = desk.path("ec.der");
+        let written = Command::new("pkcs11-tool")
+            .args(["--module", LIBRARY, "--token-label", "ci", "--login", "--pin", PIN, "--id", id])
+            .args(["--label", label, "--type", "cert", "--write-object", file.to_str().unwrap()])
+            .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+            .output()
+            .unwrap();
+        assert!(written.status.success(), "{written:?}");
+    }
     let shown = desk.done(&["--login"]);
+    assert!(shown.out.contains("key           EC-256\n"), "{shown:?}");
     assert!(shown.out.contains("Maskinporten  no: it is an EC key; Maskinporten takes RSA\n"), "{shown:?}");
+    let listing = desk.json(&["--login"]);
+    let [key] = listed(&listing).as_slice() else { panic!("{listing}") };
+    let [certificate] = key["certificates"].as_array().unwrap().as_slice() else { panic!("{key}") };
+    assert_eq!(certificate["label"], "its own", "{key}");
+    let whole = desk.done(&["show", "pkcs11:token=ci;object=ec", "--login"]);
+    assert!(whole.out.contains("  CKA_EC_PARAMS             P-256\n"), "{whole:?}");
     assert_eq!(
         desk.done(&["--login", "--output", "uri"]).out,
         "",

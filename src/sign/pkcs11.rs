@@ -15,6 +15,7 @@ mod code;
 mod delete;
 mod describe;
 mod detail;
+mod ec;
 mod find;
 mod holders;
 mod host;

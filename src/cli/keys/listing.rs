@@ -119,7 +119,7 @@ pub(super) struct KeyEntry {
     /// `RSA`, `EC`, …
     #[serde(rename = "type")]
     pub(super) kind: String,
-    /// Length in bits, for RSA keys.
+    /// Length in bits, for RSA keys and those on a curve that is known by name.
     pub(super) bits: Option<usize>,
     /// RFC 7638 thumbprint, for RSA keys whose public half can be read.
     thumbprint: Option<String>,

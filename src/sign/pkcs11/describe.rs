@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     Uri,
-    calls::{AttributeType, DeviceInfo, Object, ObjectClass, Session, Slot},
+    calls::{AttributeType, DeviceInfo, KeyType, Object, ObjectClass, Session, Slot},
     code::answered,
     detail,
     job::{
@@ -12,7 +12,7 @@ use super::{
         PinState, Problem, SlotDescription,
     },
     login::DeviceId,
-    object::{self, Values},
+    object::{self, EC_PUBLIC, Values},
     pairing,
     session::{Initialized, is_logged_in},
 };
@@ -212,28 +212,41 @@ fn with_attributes(
 fn describe_private(session: &dyn Session, device: &Uri, key: Object) -> Result<KeyDescription, Error> {
     let values = object::read(session, key, PRIVATE)?;
     let description = describe_key(&values, device);
+    let description = with_public_key(description, session, key, &values)?;
     Ok(KeyDescription {
         private: true,
         signs: values.flag(AttributeType::Sign),
         sensitive: values.flag(AttributeType::Sensitive),
         extractable: values.flag(AttributeType::Extractable),
         always_authenticate: values.flag(AttributeType::AlwaysAuthenticate),
-        ..with_public_key(description, values.rsa_public_key())
+        ..description
     })
 }
 
 fn describe_public(session: &dyn Session, device: &Uri, key: Object) -> Result<KeyDescription, Error> {
     let values = object::read(session, key, PUBLIC)?;
-    let description = with_public_key(describe_key(&values, device), values.rsa_public_key());
+    let description = with_public_key(describe_key(&values, device), session, key, &values)?;
     Ok(KeyDescription { public: true, ..description })
 }
 
-fn with_public_key(description: KeyDescription, public_key: Option<RsaPublicKey>) -> KeyDescription {
-    KeyDescription {
+fn with_public_key(
+    description: KeyDescription,
+    session: &dyn Session,
+    key: Object,
+    values: &Values,
+) -> Result<KeyDescription, Error> {
+    if values.key_type() == Some(KeyType::EC) {
+        // Asked for here alone: some libraries want a call for each attribute that a key does not have.
+        let values = object::read(session, key, EC_PUBLIC)?;
+        let bits = values.curve().map(|curve| curve.bits);
+        return Ok(KeyDescription { bits, spki: values.ec_public_key(), ..description });
+    }
+    let public_key = values.rsa_public_key();
+    Ok(KeyDescription {
         bits: public_key.as_ref().map(RsaPublicKey::bits),
         spki: public_key.and_then(|key| key.to_spki().ok()),
         ..description
-    }
+    })
 }
 
 fn describe_key(values: &Values, device: &Uri) -> KeyDescription {

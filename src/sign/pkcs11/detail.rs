@@ -5,6 +5,7 @@ use super::{
         AttributeType, DeviceInfo, Library, MechanismInfo, Object, Session, Slot, flag_in, mechanism_name,
         number_in, numbers_in,
     },
+    ec::Curve,
     job::{MechanismDescription, SessionCounts, SessionLimit},
     object,
     uri::printable,
@@ -30,6 +31,7 @@ const SHOWN: &[AttributeType] = &[
     AttributeType::WrapWithTrusted,
     AttributeType::StartDate,
     AttributeType::EndDate,
+    AttributeType::EcParams,
 ];
 
 /// `CKF_…` of `CK_TOKEN_INFO` (PKCS#11 2.40 section 3.2), without the prefix.
@@ -120,6 +122,7 @@ pub(super) fn attributes(session: &dyn Session, key: Object) -> Vec<(String, Str
 fn written(kind: AttributeType, value: &[u8]) -> String {
     let text = match kind {
         AttributeType::StartDate | AttributeType::EndDate => Some(printable(&String::from_utf8_lossy(value))),
+        AttributeType::EcParams => Curve::of(value).map(|curve| curve.name.to_owned()),
         AttributeType::KeyGenMechanism => number_in(value).map(mechanism_name),
         AttributeType::AllowedMechanisms => numbers_in(value)
             .map(|allowed| allowed.into_iter().map(mechanism_name).collect::<Vec<_>>().join(", ")),
@@ -138,6 +141,8 @@ mod tests {
         let two = [1_usize.to_ne_bytes(), 0x40_usize.to_ne_bytes()].concat();
         assert_eq!(written(AttributeType::AllowedMechanisms, &two), "CKM_RSA_PKCS, CKM_SHA256_RSA_PKCS");
         assert_eq!(written(AttributeType::AllowedMechanisms, &two[1..]), hex::encode(&two[1..]));
+        assert_eq!(written(AttributeType::EcParams, &[6, 5, 0x2b, 0x81, 4, 0, 0x22]), "P-384");
+        assert_eq!(written(AttributeType::EcParams, &[0x30, 0]), "3000");
         assert_eq!(written(AttributeType::EndDate, b"2027\x1b0101"), "2027\u{fffd}0101");
     }
 

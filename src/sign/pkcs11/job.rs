@@ -337,9 +337,9 @@ pub struct KeyDescription {
     pub id: String,
     /// `RSA`, `EC`, …
     pub key_type: String,
-    /// Length of the modulus in bits, for RSA keys.
+    /// Length of the modulus in bits, for RSA keys; of a coordinate, for those on a curve that is known by name.
     pub bits: Option<usize>,
-    /// DER SubjectPublicKeyInfo, for RSA keys whose public half can be read or is in a certificate.
+    /// DER SubjectPublicKeyInfo, where the public half can be read; of RSA keys also where it is in a certificate.
     pub spki: Option<Vec<u8>>,
     /// Whether the private half is to be seen.
     pub private: bool,

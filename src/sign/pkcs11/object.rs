@@ -5,6 +5,7 @@ use super::{
         Attribute, AttributeType, KeyType, Object, ObjectClass, Session, flag_in, number_in, numbers_in,
     },
     code::{answered, is_gone},
+    ec::Curve,
     uri::trimmed,
 };
 use crate::{jose::RsaPublicKey, sign::Error};
@@ -39,6 +40,9 @@ pub(super) const NAME: &[AttributeType] = &[AttributeType::Label, AttributeType:
 
 /// What makes up an RSA public key; private objects often have it, too.
 pub(super) const RSA_PUBLIC: &[AttributeType] = &[AttributeType::Modulus, AttributeType::PublicExponent];
+
+/// What makes up an elliptic curve public key. Private keys have the first of them, and some both.
+pub(super) const EC_PUBLIC: &[AttributeType] = &[AttributeType::EcParams, AttributeType::EcPoint];
 
 /// Reads `wanted` of an object. What the device does not have or does not give is missing from the values; errors of
 /// the session or the device are errors.
@@ -92,6 +96,16 @@ impl Values {
     pub(super) fn allowed_mechanisms(&self) -> Option<Vec<u64>> {
         // An empty list is what some devices give for none at all.
         self.bytes(AttributeType::AllowedMechanisms).and_then(numbers_in).filter(|list| !list.is_empty())
+    }
+
+    /// The curve in `CKA_EC_PARAMS`, where it is one that is known by name.
+    pub(super) fn curve(&self) -> Option<Curve> {
+        self.bytes(AttributeType::EcParams).and_then(Curve::of)
+    }
+
+    /// DER SubjectPublicKeyInfo of the public key in `CKA_EC_PARAMS` and `CKA_EC_POINT`.
+    pub(super) fn ec_public_key(&self) -> Option<Vec<u8>> {
+        self.curve()?.spki(self.bytes(AttributeType::EcPoint)?)
     }
 
     /// The RSA public key in `CKA_MODULUS` and `CKA_PUBLIC_EXPONENT`.

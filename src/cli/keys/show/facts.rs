@@ -136,7 +136,7 @@ pub(super) struct Key {
     /// `RSA`, `EC`, …
     #[serde(rename = "type")]
     pub(super) kind: String,
-    /// Length in bits, where the public half can be read.
+    /// Length in bits, for RSA keys and those on a curve that is known by name.
     pub(super) bits: Option<usize>,
     /// Whether the private half is to be seen.
     pub(super) private: bool,

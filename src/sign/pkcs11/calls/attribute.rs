@@ -34,6 +34,8 @@ pub(in super::super) enum AttributeType {
     AlwaysSensitive = 0x165,
     KeyGenMechanism = 0x166,
     Modifiable = 0x170,
+    EcParams = 0x180,
+    EcPoint = 0x181,
     AlwaysAuthenticate = 0x202,
     WrapWithTrusted = 0x210,
     AllowedMechanisms = 0x4000_0600,
@@ -127,6 +129,7 @@ pub(in super::super) struct KeyType(pub(in super::super) u64);
 
 impl KeyType {
     pub(in super::super) const RSA: Self = Self(0);
+    pub(in super::super) const EC: Self = Self(3);
 
     /// As people name it: `RSA`, `EC`.
     pub(in super::super) fn name(self) -> String {

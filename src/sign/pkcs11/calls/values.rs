@@ -178,6 +178,8 @@ fn usual_room(kind: AttributeType) -> usize {
         | AttributeType::Subject
         | AttributeType::Modulus
         | AttributeType::PublicExponent
+        | AttributeType::EcParams
+        | AttributeType::EcPoint
         | AttributeType::AllowedMechanisms => 1025,
         _ => 32,
     }
