@@ -6,7 +6,7 @@
 mod error;
 mod signers;
 
-pub use self::{error::Error, signers::device, signers::signer};
+pub use self::{error::Error, signers::device, signers::signer, signers::signing_device};
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     NeedsPerson = 2,
     /// Authority or device cannot be reached: try again.
     Unreachable = 3,
+    /// Done, but something needs attention.
+    NeedsAttention = 4,
 }
 
 /// Why a command failed: one sentence on what happened, one on what to do.
@@ -32,6 +34,16 @@ impl Failure {
     /// A failure that a person must mend.
     pub(crate) fn needs_person(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { outcome: Outcome::NeedsPerson, what: what.into(), remedy: remedy.into(), pin_refused: false }
+    }
+
+    /// Something that was done, and is not as it should be.
+    pub(crate) fn needs_attention(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { outcome: Outcome::NeedsAttention, ..Self::needs_person(what, remedy) }
+    }
+
+    /// The same, with no other PIN asked for.
+    pub(crate) fn for_good(self) -> Self {
+        Self { pin_refused: false, ..self }
     }
 
     /// Whether a device, or the encryption of a key file, refused the PIN or password that it was given.

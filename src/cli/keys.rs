@@ -16,6 +16,7 @@ mod sample;
 mod show;
 mod survey;
 mod target;
+mod test;
 mod unattended;
 mod verdict;
 
@@ -62,14 +63,18 @@ enum Action {
     Import(import::Command),
     /// Print the public key as a JWK, to register it at Samarbeidsportalen
     Jwk(jwk::Command),
+    /// Try a key and its device out: what works, how fast, what is odd; for a vendor's support or a new profile
+    Test(test::Command),
     /// Delete a key pair, a certificate, or both, for good
     Delete(delete::Command),
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
-    // Libraries that nobody has chosen are looked at from a distance.
-    let looks =
-        command.action.as_ref().is_none_or(|action| matches!(action, Action::List(_) | Action::Show(_)));
+    // Libraries that nobody has chosen, and those that may crash, are looked at from a distance.
+    let looks = command
+        .action
+        .as_ref()
+        .is_none_or(|action| matches!(action, Action::List(_) | Action::Show(_) | Action::Test(_)));
     let manner = Manner { profiles: context.profiles()?, look_around: looks, ..Manner::default() };
     let work = Work {
         context,
@@ -84,6 +89,7 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
         Some(Action::Csr(command)) => csr::run(command, &work, out).await,
         Some(Action::Import(command)) => import::run(command, &work, out).await,
         Some(Action::Jwk(command)) => jwk::run(command, &work, out).await,
+        Some(Action::Test(command)) => test::run(command, &work, out).await,
         Some(Action::Delete(command)) => delete::run(command, &work, out).await,
     };
     if let Err(error) = work.modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {

@@ -77,8 +77,7 @@ pub fn signer(
     Ok(match &signer.key {
         config::Key::Pkcs11(uris) => {
             let one = |uri: &Uri| -> Result<Arc<dyn Signer>, sign::Error> {
-                let pin = both_pins(uri, sources.clone(), signer.sign_pin.clone());
-                let device = Device::new(modules.clone(), uri.clone(), signer.profile.clone(), pin);
+                let device = signing_device(modules, uri.clone(), signer);
                 let signer = Pkcs11Signer::new(device, signer.algorithm)?;
                 Ok(Arc::new(signer.with_certificates(further.clone())))
             };
@@ -106,6 +105,13 @@ pub fn signer(
 pub fn device(modules: &Arc<Modules>, uri: Uri, profile: Option<String>, sources: Option<Sources>) -> Device {
     let pin = login_pin(&uri, sources);
     Device::new(modules.clone(), uri, profile, pin)
+}
+
+/// The same with all that `signer` says of it, which signing may take.
+#[must_use]
+pub fn signing_device(modules: &Arc<Modules>, uri: Uri, signer: &config::Signer) -> Device {
+    let pin = both_pins(&uri, signer.pin.clone(), signer.sign_pin.clone());
+    Device::new(modules.clone(), uri, signer.profile.clone(), pin)
 }
 
 fn login_pin(uri: &Uri, sources: Option<Sources>) -> Option<Pin> {

@@ -33,6 +33,7 @@ pub mod profile;
 mod provision;
 mod queue;
 mod session;
+mod trial;
 mod uri;
 
 #[doc(hidden)]
@@ -49,6 +50,7 @@ pub use self::{
     login::{Login, Pin, PinAnswer, PinRequest},
     modules::{Manner, Modules},
     profile::{Confidence, Profile, Profiles, library_for},
+    trial::{FormOutcome, ListedMechanism, MechanismUse, Pace, Particulars, Renewal, TriedForm, TriedKey},
     uri::{ObjectKind, Thumbprint, Uri},
 };
 

@@ -5,6 +5,7 @@
 #[path = "alone.rs"]
 mod alone;
 
+#[allow(unused_imports, reason = "each test binary uses its own part")]
 pub(crate) use self::alone::is_alone;
 
 use std::{

@@ -337,10 +337,13 @@ impl Host {
             true => call * 2,
             false => self.profile.module.init_timeout() + call,
         };
-        let writes = |job: &Job| !matches!(job, Job::Sign(_) | Job::Find(_));
+        let limit = |job: &Job| match job {
+            Job::Sign(_) | Job::Find(_) => limit,
+            Job::Try { trial, .. } => limit + trial.lasts(&self.profile.module),
+            _ => limit + self.profile.module.init_timeout(),
+        };
         let late = link.in_flight.values().find(|flight| {
-            let limit = if writes(&flight.job) { limit + self.profile.module.init_timeout() } else { limit };
-            now.since(flight.sent) > limit || (self.impatient && now >= flight.deadline)
+            now.since(flight.sent) > limit(&flight.job) || (self.impatient && now >= flight.deadline)
         })?;
         let waited = now.since(late.sent).as_secs();
         Some(format!("hung in {} for {waited} s and was ended", late.job.name()))

@@ -5,7 +5,10 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectKind, Uri};
+use super::{
+    ObjectKind, Uri,
+    trial::{Trial, Tried},
+};
 use crate::{jose::Algorithm, sign::Error};
 
 /// One job for the owner of a library.
@@ -26,6 +29,8 @@ pub(super) enum Job {
     Generate { device: Uri, pair: NewKeyPair },
     /// Store a certificate on a device.
     Store { device: Uri, certificate: NewCertificate },
+    /// Try out the private key that the URI names.
+    Try { key: Uri, trial: Trial },
     /// Delete a key pair, certificates, or both from a device.
     Delete { device: Uri, doomed: Doomed },
 }
@@ -41,6 +46,7 @@ impl Job {
             Self::Provide { .. } => "provide",
             Self::Generate { .. } => "generate",
             Self::Store { .. } => "store",
+            Self::Try { trial, .. } => trial.name(),
             Self::Delete { .. } => "delete",
         }
     }
@@ -63,6 +69,7 @@ pub(super) enum Answer {
     Provided(Box<Uri>),
     Generated(Box<KeyPair>),
     Stored(Box<StoredCertificate>),
+    Tried(Box<Tried>),
     Deleted(u64),
 }
 

@@ -8,13 +8,14 @@ use std::sync::{
 use aws_lc_rs::signature::ParsedPublicKey;
 
 use super::{
-    calls::{AttributeType, Failure, KeyType, Object, User},
+    Uri,
+    calls::{AttributeType, Failure, KeyType, Mechanism, Object, User},
     code::{answered, is, refuses_mechanism},
     find,
     job::{FoundKey, KeyQuery},
     login::{Login, LoginRequest, Logins},
     mechanism::Hash,
-    object,
+    object::{self, Values},
     profile::{AlwaysAuth, ContextLogin, SignForm as Form},
     session::{Connection, is_logged_in, try_login},
 };
@@ -23,6 +24,7 @@ use crate::sign::{Error, PinProblem, verify};
 /// A private key that was found, with all that is needed to sign with it.
 pub(super) struct SigningKey {
     connection: Arc<Connection>,
+    uri: Uri,
     spki: Vec<u8>,
     handle: Object,
     hash: Hash,
@@ -45,7 +47,7 @@ const USE: &[AttributeType] = &[
 ];
 
 /// Why there is no signature of one form.
-enum Unsigned {
+pub(super) enum Unsigned {
     /// The form is not for this key: the next one may be.
     Form(Error),
     /// Something else.
@@ -55,6 +57,17 @@ enum Unsigned {
 impl SigningKey {
     /// Finds exactly one private key that `query` names, and its public half.
     pub(super) fn find(connection: Arc<Connection>, query: &KeyQuery) -> Result<Self, Error> {
+        let key = Self::locate(connection, query)?;
+        if key.ladder.is_empty() {
+            let reason =
+                format!("the device does not let it sign {} (CKA_ALLOWED_MECHANISMS)", query.algorithm);
+            return Err(Error::UnusableKey { key: key.uri.to_string(), reason });
+        }
+        Ok(key)
+    }
+
+    /// The same, though it may be allowed no form of signature.
+    pub(super) fn locate(connection: Arc<Connection>, query: &KeyQuery) -> Result<Self, Error> {
         let hash = Hash::of(query.algorithm)?;
         let profile = connection.profile.clone();
         let keeper = connection.keeper();
@@ -80,12 +93,6 @@ impl SigningKey {
         let listed = connection.library.mechanisms(connection.slot).unwrap_or_default();
         let allowed = values.allowed_mechanisms();
         let ladder = hash.ladder(&profile.sign.ladder, &listed, allowed.as_deref());
-        if ladder.is_empty() {
-            return Err(unusable(format!(
-                "the device does not let it sign {} (CKA_ALLOWED_MECHANISMS)",
-                query.algorithm
-            )));
-        }
         let always_authenticate = match profile.sign.always_auth {
             AlwaysAuth::Attribute => values.flag(AttributeType::AlwaysAuthenticate) == Some(true),
             AlwaysAuth::Yes => true,
@@ -101,6 +108,7 @@ impl SigningKey {
         drop(keeper);
         Ok(Self {
             connection,
+            uri,
             spki,
             handle,
             hash,
@@ -145,7 +153,28 @@ impl SigningKey {
         Err(refused.unwrap_or(Error::WrongSignature))
     }
 
-    fn sign_as(&self, form: Form, message: &[u8], logins: &dyn Logins) -> Result<Vec<u8>, Unsigned> {
+    /// What the device says of its use.
+    pub(super) fn uses(&self) -> Result<Values, Error> {
+        object::read(self.connection.keeper().as_ref(), self.handle, USE)
+    }
+
+    /// The mechanism that a form of its signatures asks for.
+    pub(super) fn mechanism(&self, form: Form) -> Mechanism {
+        self.hash.mechanism(form)
+    }
+
+    /// Whether `signature` is one of this key and message.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.verifier.verify_sig(message, signature).is_ok()
+    }
+
+    /// One signature in this form, unverified.
+    pub(super) fn sign_as(
+        &self,
+        form: Form,
+        message: &[u8],
+        logins: &dyn Logins,
+    ) -> Result<Vec<u8>, Unsigned> {
         let authenticate = self.always_authenticate.load(Ordering::Relaxed);
         match self.attempt(form, message, authenticate.then_some(logins)) {
             // Some devices want a PIN at each signature and do not say so of their keys.

@@ -22,7 +22,7 @@ use std::{
 use super::{
     Uri,
     calls::{Binding, Library, ObjectClass, load},
-    code::{is_absent, is_gone},
+    code::{answered, is, is_absent, is_gone},
     delete, describe,
     job::{Answer, FoundKey, Job, KeyQuery, Signature},
     key::SigningKey,
@@ -31,6 +31,7 @@ use super::{
     profile::Profile,
     provision,
     session::{Connection, Initialized},
+    trial::{self, OneTry, Renewal, Trial, Tried},
 };
 use crate::{
     clock::{Clock, Instant},
@@ -228,6 +229,30 @@ impl Work<'_> {
                 let connection = self.connect_to_write(device, logins)?;
                 provision::store(&connection, certificate).map(|stored| Answer::Stored(Box::new(stored)))
             }
+            Job::Try { key, trial } => {
+                self.try_out(key, trial, &OneTry(logins)).map(|tried| Answer::Tried(Box::new(tried)))
+            }
+        }
+    }
+
+    fn try_out(&mut self, key: &Uri, trial: &Trial, logins: &OneTry<'_>) -> Result<Tried, Error> {
+        let ended = match trial {
+            Trial::Renew { .. } => self.end(),
+            Trial::Look | Trial::Sign { .. } | Trial::Pace { .. } => None,
+        };
+        let connection = self.connect(key, logins)?;
+        let bench = trial::Bench { connection, key, clock: &*self.owner.clock, logins };
+        match trial {
+            Trial::Look => bench.look(&self.owner.path).map(|seen| Tried::Particulars(Box::new(seen))),
+            Trial::Sign { algorithm, form } => bench.sign(*algorithm, *form).map(Tried::Form),
+            Trial::Pace { algorithm, form, threads, milliseconds } => {
+                let time = Duration::from_millis(*milliseconds);
+                bench.pace(*algorithm, *form, *threads, time).map(Tried::Pace)
+            }
+            Trial::Renew { algorithm, form } => {
+                let signed = bench.sign(*algorithm, *form)?.outcome;
+                Ok(Tried::Renewal(Renewal { ended, signed }))
+            }
         }
     }
 
@@ -303,9 +328,19 @@ impl Work<'_> {
     }
 
     fn stop(&mut self) {
-        if let Some(Running { keys, library }) = self.state.running.take() {
-            drop(keys);
-            self.state.unfinished = !library.finalize();
+        if let Some(error) = self.end() {
+            tracing::debug!(%error, "the library was not finalized");
         }
+    }
+
+    /// Closes every session and finalizes the library; what it said when that failed.
+    fn end(&mut self) -> Option<Error> {
+        let Running { keys, library } = self.state.running.take()?;
+        drop(keys);
+        let failure = library.finalize().err();
+        // Somebody else may have finalized it already.
+        let finished = |why| is(why, "CKR_CRYPTOKI_NOT_INITIALIZED");
+        self.state.unfinished = !failure.as_ref().is_none_or(finished);
+        failure.map(|why| answered(&why))
     }
 }

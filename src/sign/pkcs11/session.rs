@@ -72,22 +72,14 @@ impl Initialized {
         }
     }
 
-    /// Closes every session and finalizes the library. No other call may be on its way. Whether it is finished, as
-    /// far as that is ours to do.
-    pub(super) fn finalize(self) -> bool {
+    /// Closes every session and finalizes the library. No other call may be on its way.
+    pub(super) fn finalize(self) -> Result<(), Failure> {
         let Self { library, profile, foreign, connections, .. } = self;
         drop(connections);
         if foreign || profile.module.finalize == Finalize::Skip {
-            return true;
+            return Ok(());
         }
-        match library.finalize() {
-            Ok(()) => true,
-            Err(why) => {
-                tracing::debug!(error = %answered(&why), "the library was not finalized");
-                // Somebody else has.
-                is(&why, "CKR_CRYPTOKI_NOT_INITIALIZED")
-            }
-        }
+        library.finalize()
     }
 
     pub(super) fn library(&self) -> &Arc<dyn Library> {
@@ -228,6 +220,18 @@ impl Connection {
             self.idle().push(session);
         }
         outcome
+    }
+
+    /// Opens sessions until `wanted` of them can sign side by side; how many can, and what the device said to the next.
+    pub(super) fn reserve(&self, wanted: usize) -> (usize, Option<Failure>) {
+        let mut idle = self.idle();
+        while !self.single && idle.len() < wanted {
+            match self.library.open(self.slot, access(&self.profile, false)) {
+                Ok(session) => idle.push(session),
+                Err(why) => return (idle.len().max(1), Some(why)),
+            }
+        }
+        (idle.len().clamp(1, wanted.max(1)), None)
     }
 
     /// Runs `act` with a session that may write.
