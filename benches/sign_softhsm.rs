@@ -2,13 +2,15 @@
 //!
 //! `cargo bench --bench sign_softhsm [-- ROUNDS]` (needs `softhsm2`; 15 rounds unless told otherwise)
 //!
-//! *Raw* is a loop of `C_SignInit` and `C_Sign` (`cryptoki::Session::sign`, which asks `C_Sign` for the length of the
-//! signature first) over one message of a grant's length, in this process and on the same library and key. Each round
-//! measures raw and all the others once; the ratios are taken within a round and their median is shown, since the
-//! machine's own speed changes from second to second.
+//! *Raw* is a loop of `C_SignInit` and one `C_Sign` with a ready buffer in n threads, over a message of a grant's
+//! length. *Lanes* are n threads of ours in this process; *child* is a process of its own with n such threads. Each
+//! round measures all of them once; the ratios are taken within a round and their median is shown, since the machine's
+//! own speed changes from second to second.
 
 #![allow(
     missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -16,11 +18,16 @@
     reason = "a benchmark"
 )]
 #![allow(clippy::print_stdout, reason = "its result")]
+#![allow(unsafe_code, reason = "what a C program does, to compare with")]
+
+#[path = "softhsm/raw.rs"]
+mod raw;
+#[path = "softhsm/mod.rs"]
+mod softhsm;
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    fs,
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -28,12 +35,6 @@ use std::{
     time::Instant,
 };
 
-use cryptoki::{
-    context::Pkcs11,
-    mechanism::Mechanism,
-    object::{Attribute, ObjectClass, ObjectHandle},
-    session::Session,
-};
 use segl::{
     call::Call,
     clock::SystemClock,
@@ -41,133 +42,177 @@ use segl::{
     jose::Algorithm,
     sign::{
         Credential, Identity, Pkcs11Signer,
-        pkcs11::{Device, Modules, NewKeyPair, Pin, Uri, library_for},
+        pkcs11::{Manner, Modules, Profiles},
     },
 };
 use tokio::runtime::Runtime;
 
-const LABEL: &str = "bench";
-const PIN: &str = "4711-0815";
-const FOLDER: &str = "SEGL_BENCH_FOLDER";
+use self::{
+    raw::Raw,
+    softhsm::{device, generate, median, rounds, sorted},
+};
+
 const DEFAULT_ROUNDS: usize = 15;
-/// In one round, of each kind: about a quarter of a second.
+/// In one round, of each kind and lane: about a quarter of a second.
 const SIGNATURES: u32 = 600;
-const IN_FLIGHT: usize = 4;
+/// For each lane.
+const IN_FLIGHT: u32 = 4;
+/// In one round of those that come one at a time.
+const ONE_AT_A_TIME: u32 = 150;
 
-fn main() {
-    match env::var_os(FOLDER) {
-        Some(_) => measure(),
-        None => run_with_a_device_of_its_own(),
-    }
-}
-
-/// SoftHSM2 reads where its devices are from the environment of the process that loads it, so this program calls
-/// itself: the machine's own devices are left alone.
-fn run_with_a_device_of_its_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let tokens = folder.path().join("tokens");
-    fs::create_dir(&tokens).unwrap();
-    let configuration = folder.path().join("softhsm2.conf");
-    let text = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-        tokens.display()
-    );
-    fs::write(&configuration, text).unwrap();
-    let made = Command::new("softhsm2-util")
-        .args(["--init-token", "--free", "--label", LABEL, "--so-pin", "so-4711-0815", "--pin", PIN])
-        .env("SOFTHSM2_CONF", &configuration)
-        .stdout(Stdio::null())
-        .status();
-    assert!(made.is_ok_and(|made| made.success()), "softhsm2-util is missing: apt-get install softhsm2");
-    let measured = Command::new(env::current_exe().unwrap())
-        .args(env::args_os().skip(1))
-        .env(FOLDER, folder.path())
-        .env("SOFTHSM2_CONF", configuration)
-        .status()
-        .unwrap();
-    assert!(measured.success());
+fn main() -> ExitCode {
+    softhsm::with_a_device(|_| measure())
 }
 
 fn measure() {
-    let rounds = env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(DEFAULT_ROUNDS);
-    let modules = Modules::new(SystemClock::shared());
-    let one_thread = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let two_threads =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    one_thread.block_on(generate(&modules));
-    let unverified = Arc::new(Minting::new(&modules, false));
-    let verified = Arc::new(Minting::new(&modules, true));
-    // Logs in; the raw session then shares the login, which is the process's.
-    let length = one_thread.block_on(verified.mint());
-    one_thread.block_on(unverified.mint());
-    let raw = Raw::new(length);
+    let rounds = rounds(DEFAULT_ROUNDS);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let usual = Modules::new(SystemClock::shared());
+    runtime.block_on(generate(&usual));
+    let all = [1, 2].map(|lanes| Kinds::new(lanes, &runtime));
+    // The login is this process's, made by the lanes.
+    let length = runtime.block_on(all[0].lanes.mint());
+    let raw = Raw::new(2, length);
+    println!(
+        "SoftHSM2, RSA-2048, RS256, {length} bytes, {IN_FLIGHT} in flight per lane; medians of {rounds} rounds"
+    );
+    for kinds in &all {
+        throughput(kinds, &raw, &runtime, rounds);
+    }
+    latency(&all[0], &runtime, rounds);
+    // Several of ours share one library here, which only the first of them may finalize, and last.
+    std::mem::forget((usual, all, raw));
+}
 
-    let kinds: [(&str, &dyn Fn()); 5] = [
-        ("raw: C_SignInit and C_Sign in a loop", &|| raw.sign_all()),
-        ("grants, not verified, 1 runtime thread", &|| mint_all(&one_thread, &unverified)),
-        ("grants, verified, 1 runtime thread", &|| mint_all(&one_thread, &verified)),
-        ("grants, not verified, 2 runtime threads", &|| mint_all(&two_threads, &unverified)),
-        ("grants, verified, 2 runtime threads", &|| mint_all(&two_threads, &verified)),
+fn throughput(kinds: &Kinds, raw: &Raw, runtime: &Runtime, rounds: usize) {
+    let threads = kinds.number as usize;
+    // What is measured, what it is compared with, how it is run.
+    let rows: [(&str, usize, &dyn Fn()); 5] = [
+        ("raw loop", 0, &|| raw.sign(threads, SIGNATURES)),
+        ("lanes, not verified", 0, &|| mint_all(runtime, &kinds.lanes, kinds.number)),
+        ("lanes, verified", 0, &|| mint_all(runtime, &kinds.verified, kinds.number)),
+        ("child, not verified, against lanes", 1, &|| mint_all(runtime, &kinds.child, kinds.number)),
+        ("child, verified, against lanes", 2, &|| mint_all(runtime, &kinds.verified_child, kinds.number)),
     ];
-    for (_, run) in &kinds {
+    for (.., run) in &rows {
         run();
     }
-    let (mut seconds, mut processor) = (vec![Vec::new(); kinds.len()], vec![Vec::new(); kinds.len()]);
+    let (mut seconds, mut processor) = (vec![Vec::new(); rows.len()], vec![Vec::new(); rows.len()]);
     for round in 0..rounds {
-        for position in 0..kinds.len() {
+        for position in 0..rows.len() {
             // Nobody is always first.
-            let kind = (round + position) % kinds.len();
+            let row = (round + position) % rows.len();
             let (start, busy) = (Instant::now(), processor_time());
-            kinds[kind].1();
-            seconds[kind].push(start.elapsed().as_secs_f64());
-            processor[kind].push(processor_time() - busy);
+            rows[row].2();
+            seconds[row].push(start.elapsed().as_secs_f64());
+            processor[row].push(processor_time() - busy);
         }
     }
-    println!("SoftHSM2, RSA-2048, RS256, {length} bytes, {IN_FLIGHT} in flight; medians of {rounds} rounds");
     println!(
-        "{:42} {:>10} {:>8} {:>17} {:>11}",
-        "", "per second", "of raw", "rounds from … to", "CPU µs each"
+        "{:38} {:>10} {:>9} {:>17} {:>11}",
+        format!("n = {threads}"),
+        "per second",
+        "ratio",
+        "rounds from … to",
+        "CPU µs each"
     );
-    for (((name, _), times), busy) in kinds.iter().zip(&seconds).zip(&processor) {
-        let ratios = sorted(seconds[0].iter().zip(times).map(|(raw, this)| 100.0 * raw / this));
-        let rate = sorted(times.iter().map(|time| f64::from(SIGNATURES) / time));
+    let count = f64::from(SIGNATURES * kinds.number);
+    for (row, (name, base, _)) in rows.iter().enumerate() {
+        let ratios = sorted(seconds[*base].iter().zip(&seconds[row]).map(|(base, this)| 100.0 * base / this));
         println!(
-            "{name:42} {:>10.0} {:>6.1} % {:>7.1} … {:>5.1} % {:>11.0}",
-            median(&rate),
-            median(&ratios),
+            "{name:38} {:>10.0} {:>7.1} % {:>7.1} … {:>5.1} % {:>11.0}",
+            median(seconds[row].iter().map(|time| count / time)),
+            median(ratios.iter().copied()),
             ratios[0],
             ratios[ratios.len() - 1],
-            1e6 * median(&sorted(busy.iter().copied())) / f64::from(SIGNATURES),
+            1e6 * median(processor[row].iter().copied()) / count,
         );
     }
 }
 
-/// Of all threads of this process, in seconds. Unlike the rate, it does not depend on what else the machine does.
+/// One request at a time, with one lane: what the way to the process and back adds.
+fn latency(kinds: &Kinds, runtime: &Runtime, rounds: usize) {
+    let one = |minting: &Minting| {
+        let times = (0..ONE_AT_A_TIME).map(|_| {
+            let start = Instant::now();
+            runtime.block_on(minting.mint());
+            1e6 * start.elapsed().as_secs_f64()
+        });
+        median(times)
+    };
+    let (mut lanes, mut added) = (Vec::new(), Vec::new());
+    for round in 0..2 * rounds {
+        let (here, there) = if round % 2 == 0 {
+            (one(&kinds.lanes), one(&kinds.child))
+        } else {
+            let there = one(&kinds.child);
+            (one(&kinds.lanes), there)
+        };
+        lanes.push(here);
+        added.push(there - here);
+    }
+    let spread = sorted(added.iter().copied());
+    println!(
+        "one at a time: {:.0} µs in this process; the child adds {:.0} µs ({:.0} … {:.0} in half of {} rounds)",
+        median(lanes),
+        median(added),
+        spread[spread.len() / 4],
+        spread[3 * spread.len() / 4],
+        spread.len(),
+    );
+}
+
+/// Of all threads of this process and of those it has started, in seconds. Unlike the rate, it does not depend on what
+/// else the machine does.
 fn processor_time() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    let mut nanoseconds = time.tv_sec as f64 * 1e9 + time.tv_nsec as f64;
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        let children = fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            for thread in fs::read_dir(format!("/proc/{child}/task")).unwrap() {
+                let times = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+                nanoseconds += times.split(' ').next().unwrap().parse::<f64>().unwrap();
+            }
+        }
+    }
+    nanoseconds / 1e9
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
+/// The same lanes, in this process and in one of their own.
+struct Kinds {
+    number: u32,
+    lanes: Arc<Minting>,
+    verified: Arc<Minting>,
+    child: Arc<Minting>,
+    verified_child: Arc<Minting>,
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    sorted[sorted.len() / 2]
+impl Kinds {
+    fn new(number: u32, runtime: &Runtime) -> Self {
+        let (threads, process) = (modules(number, "thread"), modules(number, "process"));
+        let minting = |modules, verify| {
+            let minting = Arc::new(Minting::new(modules, verify));
+            runtime.block_on(minting.mint());
+            minting
+        };
+        Self {
+            number,
+            lanes: minting(&threads, false),
+            verified: minting(&threads, true),
+            child: minting(&process, false),
+            verified_child: minting(&process, true),
+        }
+    }
 }
 
-fn device(modules: &Arc<Modules>) -> Device {
-    let uri = format!("pkcs11:token={LABEL}").parse().unwrap();
-    let pin = Pin::new(|| Ok(Some(PIN.to_owned().into())));
-    Device::new(modules.clone(), uri, Some("softhsm2".into()), Some(pin))
-}
-
-async fn generate(modules: &Arc<Modules>) {
-    let mut pair = NewKeyPair::new(LABEL);
-    pair.bits = 2048;
-    device(modules).generate_key_pair(pair, &Call::new(&SystemClock)).await.unwrap();
+fn modules(lanes: u32, isolation: &str) -> Arc<Modules> {
+    let changes = format!("session.lanes = {lanes}\nmodule.isolation = \"{isolation}\"");
+    let mut profiles = Profiles::embedded();
+    profiles.override_with("softhsm2", toml::from_str(&changes).unwrap()).unwrap();
+    let mut manner = Manner::default();
+    manner.profiles = Arc::new(profiles);
+    Modules::build(SystemClock::shared(), manner)
 }
 
 /// All that a grant needs, as the program has it.
@@ -206,10 +251,10 @@ impl Minting {
     }
 }
 
-fn mint_all(runtime: &Runtime, minting: &Arc<Minting>) {
-    let left = Arc::new(AtomicU32::new(SIGNATURES));
+fn mint_all(runtime: &Runtime, minting: &Arc<Minting>, lanes: u32) {
+    let left = Arc::new(AtomicU32::new(SIGNATURES * lanes));
     runtime.block_on(async {
-        let tasks: Vec<_> = (0..IN_FLIGHT)
+        let tasks: Vec<_> = (0..IN_FLIGHT * lanes)
             .map(|_| {
                 let (left, minting) = (left.clone(), minting.clone());
                 tokio::spawn(async move {
@@ -226,32 +271,4 @@ fn mint_all(runtime: &Runtime, minting: &Arc<Minting>) {
             task.await.unwrap();
         }
     });
-}
-
-/// The same library without us. It is loaded, initialized and logged in to by the time this one is made.
-struct Raw {
-    session: Session,
-    key: ObjectHandle,
-    message: Vec<u8>,
-}
-
-impl Raw {
-    fn new(length: usize) -> Self {
-        let uri: Uri = format!("pkcs11:token={LABEL}").parse().unwrap();
-        let library: PathBuf = library_for(&uri, Some("softhsm2")).unwrap();
-        let context = Pkcs11::new(Path::new(&library)).unwrap();
-        let slot = context.get_slots_with_initialized_token().unwrap()[0];
-        let session = context.open_ro_session(slot).unwrap();
-        let key = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).unwrap()[0];
-        // The library stays loaded until the process ends.
-        std::mem::forget(context);
-        Self { session, key, message: vec![b'x'; length] }
-    }
-
-    fn sign_all(&self) {
-        for _ in 0..SIGNATURES {
-            let signature = self.session.sign(&Mechanism::Sha256RsaPkcs, self.key, &self.message).unwrap();
-            assert_eq!(signature.len(), 256);
-        }
-    }
 }
