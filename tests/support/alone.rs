@@ -3,7 +3,7 @@
 //! A PKCS#11 library reads the environment of the process that loads it, and what it has read is shared by the whole
 //! process. So the test binary calls itself, once for each such test.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::print_stdout, reason = "each test binary uses its own part; figures are shown")]
 
 use std::{
     env,
@@ -50,6 +50,8 @@ pub(crate) fn alone(
     assert!(output.status.success(), "{}\n{said}", output.status);
     // A name that fits no test would make the child succeed without having done anything.
     assert!(folder.path().join("done").exists(), "{name} is the name of no test here\n{said}");
+    // Seen with --nocapture only.
+    println!("{said}");
 }
 
 /// Whether this is already the process of one test.

@@ -5,9 +5,6 @@
 #[path = "alone.rs"]
 mod alone;
 
-#[allow(unused_imports, reason = "each test binary uses its own part")]
-pub(crate) use self::alone::is_alone;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -66,6 +63,11 @@ pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
             modules.shutdown(&call()).await.unwrap();
         }
     });
+}
+
+/// Whether this is already the process of one test.
+pub(crate) fn is_alone() -> bool {
+    alone::is_alone()
 }
 
 /// The library that writes down every call; its folder is named after the machine's architecture.
