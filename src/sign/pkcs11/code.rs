@@ -21,23 +21,35 @@ pub(super) fn is(failure: &Failure, name: &str) -> bool {
     matches!(failure, Failure::Answered { code, .. } if code_name(*code) == name)
 }
 
-/// Session, login, handle or link is gone: the library is to be initialized anew and everything found again.
-const GONE: &[&str] = &[
-    "CKR_SESSION_HANDLE_INVALID",
-    "CKR_SESSION_CLOSED",
-    "CKR_OBJECT_HANDLE_INVALID",
-    "CKR_KEY_HANDLE_INVALID",
-    "CKR_OPERATION_ACTIVE",
-    "CKR_OPERATION_NOT_INITIALIZED",
-    "CKR_USER_NOT_LOGGED_IN",
-    "CKR_DEVICE_ERROR",
-    "CKR_DEVICE_REMOVED",
-    "CKR_TOKEN_NOT_PRESENT",
-    "CKR_TOKEN_NOT_RECOGNIZED",
-    "CKR_SLOT_ID_INVALID",
-    "CKR_GENERAL_ERROR",
-    "CKR_FUNCTION_FAILED",
-    "CKR_CRYPTOKI_NOT_INITIALIZED",
+/// What was asked is wrong, and asking a library that was initialized anew gives the same answer. Everything else, a
+/// vendor's own codes among it, may mean that session, login, handle or link is gone.
+const CALLERS_FAULT: &[&str] = &[
+    "CKR_ACTION_PROHIBITED",
+    "CKR_ARGUMENTS_BAD",
+    "CKR_ATTRIBUTE_READ_ONLY",
+    "CKR_ATTRIBUTE_SENSITIVE",
+    "CKR_ATTRIBUTE_TYPE_INVALID",
+    "CKR_ATTRIBUTE_VALUE_INVALID",
+    "CKR_BUFFER_TOO_SMALL",
+    "CKR_DATA_INVALID",
+    "CKR_DATA_LEN_RANGE",
+    "CKR_DOMAIN_PARAMS_INVALID",
+    "CKR_FUNCTION_NOT_SUPPORTED",
+    "CKR_KEY_FUNCTION_NOT_PERMITTED",
+    "CKR_KEY_SIZE_RANGE",
+    "CKR_KEY_TYPE_INCONSISTENT",
+    "CKR_MECHANISM_INVALID",
+    "CKR_MECHANISM_PARAM_INVALID",
+    "CKR_PIN_EXPIRED",
+    "CKR_PIN_INCORRECT",
+    "CKR_PIN_INVALID",
+    "CKR_PIN_LEN_RANGE",
+    "CKR_PIN_LOCKED",
+    "CKR_PIN_TOO_WEAK",
+    "CKR_TEMPLATE_INCOMPLETE",
+    "CKR_TEMPLATE_INCONSISTENT",
+    "CKR_TOKEN_WRITE_PROTECTED",
+    "CKR_USER_PIN_NOT_INITIALIZED",
 ];
 
 /// These may have done their work before they failed: they are not called twice.
@@ -55,11 +67,17 @@ const REFUSES_MECHANISM: &[&str] = &[
     "CKR_DATA_INVALID",
 ];
 
+/// Whether the library answered so, as opposed to what Segl found out by itself.
+pub(super) fn is_answer(error: &Error) -> bool {
+    matches!(error, Error::Device { .. })
+}
+
 /// Whether initializing the library anew may help.
 pub(super) fn is_gone(error: &Error) -> bool {
     match error {
         Error::Device { function, code } => {
-            GONE.contains(&code.as_str()) && !NOT_TWICE.contains(&function.as_str())
+            let answered = code.starts_with("CKR_") || code.starts_with("0x");
+            answered && !CALLERS_FAULT.contains(&code.as_str()) && !NOT_TWICE.contains(&function.as_str())
         }
         _ => false,
     }
@@ -107,7 +125,7 @@ mod tests {
     #[test]
     fn every_name_in_the_tables_is_one_that_a_code_has() {
         let names: Vec<String> = (0..0x300).map(code_name).collect();
-        for wanted in GONE.iter().chain(REFUSES_MECHANISM) {
+        for wanted in CALLERS_FAULT.iter().chain(REFUSES_MECHANISM) {
             assert!(names.iter().any(|name| name == wanted), "{wanted}");
         }
     }
@@ -121,5 +139,7 @@ mod tests {
         }
         assert!(!is_gone(&answered(&failure("C_Sign", PIN_INCORRECT))));
         assert!(is_gone(&answered(&failure("C_Sign", GENERAL_ERROR))));
+        assert!(is_gone(&answered(&failure("C_Sign", 0x8000_0384))), "a vendor's link is gone");
+        assert!(!is_gone(&answered(&failure("C_SignInit", MECHANISM_INVALID))));
     }
 }

@@ -124,6 +124,11 @@ impl SigningKey {
         FoundKey { spki: self.spki.clone(), generation, device: self.connection.device.name() }
     }
 
+    /// Whether it has signed since it was found: then a form that is refused now was not.
+    pub(super) fn has_signed(&self) -> bool {
+        self.settled.load(Ordering::Relaxed) != UNSETTLED
+    }
+
     /// Signs `message`. The first signature of a form is verified here, so that the ladder goes on past a form that
     /// the device does wrongly; all of them are verified where they are used.
     pub(super) fn sign(&self, message: &[u8], logins: &dyn Logins) -> Result<Vec<u8>, Error> {

@@ -22,7 +22,7 @@ use std::{
 use super::{
     Uri,
     calls::{Binding, Library, ObjectClass, load},
-    code::{answered, is, is_absent, is_gone},
+    code::{answered, is, is_absent, is_answer, is_gone},
     delete, describe,
     job::{Answer, FoundKey, Job, KeyQuery, Signature},
     key::SigningKey,
@@ -105,10 +105,11 @@ impl Owner {
         let made = self.clock.now();
         let mut healed = false;
         loop {
-            let (generation, outcome) = self.sign_together(query, &message, logins);
+            let Attempt { generation, outcome, had_signed } = self.sign_together(query, &message, logins);
             match outcome {
                 Ok((signature, key)) => return Ok(Answer::Signature(Signature { message, signature, key })),
-                Err(error) if is_gone(&error) && !healed => {
+                // What a key has done before, it does not refuse for good: some libraries say so of a lost login.
+                Err(error) if !healed && (is_gone(&error) || (had_signed && is_answer(&error))) => {
                     tracing::warn!(%error, "the library is initialized anew");
                     self.alone().stop_if(generation);
                 }
@@ -127,21 +128,17 @@ impl Owner {
         }
     }
 
-    /// Signs side by side with other lanes; the generation of the library that did.
-    fn sign_together(
-        &self,
-        query: &Arc<KeyQuery>,
-        message: &[u8],
-        logins: &dyn Logins,
-    ) -> (u64, Result<(Vec<u8>, FoundKey), Error>) {
+    /// Signs side by side with other lanes.
+    fn sign_together(&self, query: &Arc<KeyQuery>, message: &[u8], logins: &dyn Logins) -> Attempt {
         // Held to the end: as long as somebody signs, nobody finalizes, and the generation stays what it is.
         let state = self.together();
         let generation = self.generation();
-        let outcome = match state.key(query) {
-            Some(key) => key.sign(message, logins).map(|signature| (signature, key.found(generation))),
-            None => Err(Error::KeyChanged),
+        let Some(key) = state.key(query) else {
+            return Attempt { generation, outcome: Err(Error::KeyChanged), had_signed: false };
         };
-        (generation, outcome)
+        let had_signed = key.has_signed();
+        let outcome = key.sign(message, logins).map(|signature| (signature, key.found(generation)));
+        Attempt { generation, outcome, had_signed }
     }
 
     /// Finds the key that `query` names, unless that has been done.
@@ -163,6 +160,15 @@ impl Owner {
     fn alone(&self) -> Work<'_> {
         Work { owner: self, state: self.state.write().unwrap_or_else(PoisonError::into_inner) }
     }
+}
+
+/// One try to sign.
+struct Attempt {
+    /// Of the library that tried.
+    generation: u64,
+    outcome: Result<(Vec<u8>, FoundKey), Error>,
+    /// The key had signed before, with the same handle.
+    had_signed: bool,
 }
 
 impl State {
