@@ -25,6 +25,9 @@ pub const MOST_TRIES: u32 = 3;
 /// There is one terminal for the whole process, and the devices behind it count every try of that process.
 static ASKED: Mutex<Asked> = Mutex::new(Asked { times: BTreeMap::new(), something_else: false });
 
+/// Held by whoever asks.
+static TERMINAL: Mutex<()> = Mutex::new(());
+
 struct Asked {
     /// How often each secret has been asked for.
     times: BTreeMap<String, u32>,
@@ -127,6 +130,8 @@ fn terminal() -> Option<File> {
 
 fn ask_at(terminal: &File, question: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     let refused = |kind| Error::Io { source_name: Source::Prompt.to_string(), kind };
+    // One question at a time: keys would be shared out between two, and the echo would come back with the first answer.
+    let _alone = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let typed = line(terminal, question).map_err(|error| refused(error.kind()))?;
         // By now the terminal is as it was, so that a signal may end or stop this process.
@@ -215,14 +220,14 @@ impl<'a> Silent<'a> {
             | LocalModes::IEXTEN;
         modes.special_codes[SpecialCodeIndex::VMIN] = 1;
         modes.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(terminal, OptionalActions::Now, &modes)?;
+        tcsetattr(terminal, OptionalActions::Flush, &modes)?;
         Ok(Self { terminal, found })
     }
 }
 
 impl Drop for Silent<'_> {
     fn drop(&mut self) {
-        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.found);
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.found);
     }
 }
 

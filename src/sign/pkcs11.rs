@@ -325,6 +325,10 @@ impl Pkcs11Signer {
         // The library may have been initialized anew meanwhile; then the key was found anew, too.
         let found = match self.found(generation) {
             Some(found) => found,
+            // A generation never comes back; a process that says so is not to be trusted with another key.
+            None if lock(&self.key).as_ref().is_some_and(|known| known.key.generation > generation) => {
+                return Err(Error::KeyChanged);
+            }
             None => self.remember(made.key)?,
         };
         if self.verify && found.verifier.verify_sig(&made.message, &made.signature).is_err() {

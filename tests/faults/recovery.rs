@@ -185,10 +185,9 @@ every_phase! {
     };
     a_session_that_is_gone: "answer CKR_SESSION_HANDLE_INVALID", an_error;
     a_removed_device: "answer CKR_DEVICE_REMOVED", an_error;
-    // Nobody knows what it means; so nothing is mended, and the next request finds a new session.
-    a_code_of_the_vendor: "answer 0x80000384", |phase| match (phase.start, phase.function) {
-        (_, "C_SignInit" | "C_Sign") => Meets::Error,
-        (_, "C_GetAttributeValue") => Meets::Signature,
+    a_code_of_the_vendor: "answer 0x80000384", |phase| match phase.function {
+        // Asked again, one attribute at a time.
+        "C_GetAttributeValue" => Meets::Signature,
         _ => an_error(phase),
     };
     a_crash: "crash", |_| Meets::Signature;

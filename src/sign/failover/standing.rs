@@ -157,14 +157,14 @@ impl State {
 
     /// A member failed, and others go on.
     pub(super) fn failed(&mut self, index: usize, error: Error, now: Instant) {
-        use PinProblem::{Length, Missing, Source};
+        use PinProblem::{Format, Length, Missing, Source};
 
         let Some(standing) = self.members.get_mut(index) else { return };
         standing.turn = match (&error, error.kind()) {
             // Too much to do, or the program ends: neither says anything of the device.
             (_, Fault::Load) => return,
             // Where no try was spent, the source may be mended meanwhile.
-            (Error::Pin { problem: Missing | Source(_) | Length(..), .. }, _) => {
+            (Error::Pin { problem: Missing | Source(_) | Length(..) | Format(_), .. }, _) => {
                 Turn::After(now + LONGEST_PAUSE)
             }
             (Error::Pin { .. }, _) => Turn::Left,

@@ -71,6 +71,15 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a process may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// Pieces of 4 kB that are heard of a library at a time.
+const MOST_NOISE: usize = 64;
+
+/// A device whose library answers with errors only is looked for by a new process, after this time at the earliest.
+const RENEW_AFTER: Duration = Duration::from_secs(30);
+
+/// Answers in a row that say that the device is gone, before a new process is tried.
+const GONE_IN_A_ROW: u32 = 2;
+
 /// A process that ended without having answered anything is not started anew at once; after one more failure, twice as
 /// late, up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(250);
@@ -96,6 +105,8 @@ enum End {
     Died,
     /// It was asked to.
     Asked,
+    /// All that it says is that the device is gone: for some libraries only a new process finds it again.
+    AtALoss,
     /// It did not answer for too long, or said what cannot be understood.
     Failed(String),
 }
@@ -116,6 +127,8 @@ impl Host {
     /// Starts the process when there is work, hands its answers on, starts it anew when it ended; until the queue is
     /// closed. The process ends with the thread that started it, so this thread must live as long as it is wanted.
     pub(super) fn supervise(&self) {
+        // However this thread ends, nobody is left waiting for it.
+        let _close = self.queue.close_on_drop();
         let mut failures = 0_u32;
         let mut pause: Option<(Instant, Error)> = None;
         while self.queue.wait() {
@@ -200,8 +213,13 @@ impl Host {
         let mut buffer = vec![0; LONGEST_FRAME];
         let started = self.clock.now();
         let mut closing: Option<Instant> = None;
+        let mut asks = true;
         loop {
-            let ends = [child.jobs.as_fd(), child.logins.as_fd(), child.noise.as_fd()];
+            let round = self.clock.now();
+            let noise = child.noise.as_ref().map_or(child.jobs.as_fd(), |noise| noise.as_fd());
+            // What is closed is not listened to: it would be heard without end.
+            let logins = if asks { child.logins.as_fd() } else { child.jobs.as_fd() };
+            let ends = [child.jobs.as_fd(), logins, noise];
             let [jobs, logins, noise] = match wait_for(ends, LOOK) {
                 Ok(ready) => ready,
                 Err(why) => return End::Failed(format!("cannot be listened to: {why}")),
@@ -209,18 +227,23 @@ impl Host {
             if noise {
                 self.listen(child);
             }
-            if logins && let Err(why) = self.answer_login(&child.logins, &mut buffer) {
-                return End::Failed(why);
-            }
             if jobs {
                 match self.take_answers(child, &mut buffer) {
                     Ok(true) => self.pump(),
-                    Ok(false) if closing.is_some() => return End::Asked,
+                    Ok(false) if closing.is_some() || self.queue.is_closed() => return End::Asked,
                     Ok(false) => return End::Died,
                     Err(why) => return End::Failed(why),
                 }
             }
+            if logins && asks {
+                match self.answer_login(&child.logins, &mut buffer) {
+                    Ok(more) => asks = more,
+                    Err(why) => return End::Failed(why),
+                }
+            }
             let now = self.clock.now();
+            // The machine slept, or this process was stopped: so was the library.
+            self.excuse(now.since(round).saturating_sub(LOOK * 5));
             if self.queue.is_closed() {
                 let since = *closing.get_or_insert_with(|| {
                     child.jobs.finish();
@@ -232,6 +255,9 @@ impl Host {
             }
             if let Some(why) = self.hangs(now, started) {
                 return End::Failed(why);
+            }
+            if now.since(started) > RENEW_AFTER && self.is_at_a_loss() {
+                return End::AtALoss;
             }
         }
     }
@@ -283,10 +309,15 @@ impl Host {
         generation
     }
 
-    /// One question about a login. While a person types a PIN, nothing hangs.
-    fn answer_login(&self, logins: &Channel, buffer: &mut [u8]) -> Result<(), String> {
+    /// One question about a login; `false` when no more will come. While a person types a PIN, nothing hangs.
+    fn answer_login(&self, logins: &Channel, buffer: &mut [u8]) -> Result<bool, String> {
         let said = |why: std::io::Error| why.to_string();
-        let Received::Message(length) = logins.try_receive(buffer).map_err(said)? else { return Ok(()) };
+        let length = match logins.try_receive(buffer).map_err(said)? {
+            Received::Message(length) => length,
+            Received::Nothing => return Ok(true),
+            // The other socket tells how the process ended, if it did.
+            Received::End => return Ok(false),
+        };
         let asked = self.clock.now();
         match decoded(buffer.get(..length).unwrap_or_default())? {
             LoginQuestion::Authorize { job, request } => {
@@ -301,11 +332,15 @@ impl Host {
                 logins.send(&encoded(&again)?).map_err(said)?;
             }
         }
-        let typing = self.clock.now().since(asked);
+        self.excuse(self.clock.now().since(asked));
+        Ok(true)
+    }
+
+    /// Time that counts against no job.
+    fn excuse(&self, time: Duration) {
         for flight in self.link().iter_mut().flat_map(|link| link.in_flight.values_mut()) {
-            flight.sent = flight.sent + typing;
+            flight.sent = flight.sent + time;
         }
-        Ok(())
     }
 
     fn logins_of(&self, job: u64) -> Option<Arc<dyn Logins>> {
@@ -315,13 +350,28 @@ impl Host {
     /// What the library says on its standard error is kept from the terminal.
     fn listen(&self, child: &mut Child) {
         let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = child.noise.read(&mut buffer) {
+        // What a library says without end is heard again in the next round.
+        for _ in 0..MOST_NOISE {
+            let length = match child.noise.as_mut().map(|noise| noise.read(&mut buffer)) {
+                // Closed by the library: listening on would be told so for ever.
+                Some(Ok(0)) => {
+                    child.noise = None;
+                    return;
+                }
+                Some(Ok(length)) => length,
+                Some(Err(_)) | None => return,
+            };
             let said = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
             for line in said.lines().take(20) {
                 let line = super::uri::printable(line);
                 tracing::debug!(library = %self.path.display(), line, "the library says");
             }
         }
+    }
+
+    /// Whether the last answers all said that the device is gone, and nobody waits for another.
+    fn is_at_a_loss(&self) -> bool {
+        self.link().as_ref().is_some_and(|link| link.gone >= GONE_IN_A_ROW && link.in_flight.is_empty())
     }
 
     /// Whether a job takes longer than anything that still works.
@@ -331,19 +381,19 @@ impl Host {
             let greeted = now.since(started) <= self.profile.module.init_timeout();
             return (!greeted).then(|| "did not start in time and was ended".to_owned());
         };
-        let call = self.profile.sign.call_timeout();
-        // The first job waits for the library's initialization, and one may wait for another.
-        let limit = match link.answered {
-            true => call * 2,
-            false => self.profile.module.init_timeout() + call,
+        // A job may wait for another, and in the middle of one the library may be initialized anew.
+        let init = self.profile.module.init_timeout();
+        let limit = init + self.profile.sign.call_timeout() * 2;
+        let own = |flight: &InFlight| match &flight.job {
+            Job::Sign(_) | Job::Find(_) => Duration::ZERO,
+            Job::Try { trial, .. } => trial.lasts(&self.profile.module),
+            // A long key takes as long as whoever asked for it is willing to wait.
+            Job::Generate { .. } => flight.deadline.since(flight.sent),
+            _ => init,
         };
-        let limit = |job: &Job| match job {
-            Job::Sign(_) | Job::Find(_) => limit,
-            Job::Try { trial, .. } => limit + trial.lasts(&self.profile.module),
-            _ => limit + self.profile.module.init_timeout(),
-        };
+        let longest = link.in_flight.values().map(own).max().unwrap_or_default();
         let late = link.in_flight.values().find(|flight| {
-            now.since(flight.sent) > limit(&flight.job) || (self.impatient && now >= flight.deadline)
+            now.since(flight.sent) > limit + longest || (self.impatient && now >= flight.deadline)
         })?;
         let waited = now.since(late.sent).as_secs();
         Some(format!("hung in {} for {waited} s and was ended", late.job.name()))
@@ -360,6 +410,7 @@ impl Host {
         }
         let problem = match (&end, child.kill()) {
             (End::Failed(why), _) => why.clone(),
+            (End::AtALoss, _) => "was ended: a new one may find the device".into(),
             (_, Ok(status)) => format!("ended unexpectedly ({status})"),
             (_, Err(why)) => format!("ended unexpectedly ({why})"),
         };

@@ -17,7 +17,7 @@ use super::{
     mechanism::Hash,
     object::{self, Values},
     profile::{AlwaysAuth, ContextLogin, SignForm as Form},
-    session::{Connection, is_logged_in, try_login},
+    session::{Connection, asks_for_no_pin, is_logged_in, try_login},
 };
 use crate::sign::{Error, PinProblem, verify};
 
@@ -222,6 +222,7 @@ impl SigningKey {
                 None => None,
             };
             session.sign_init(self.hash.mechanism(form), self.handle)?;
+            let _one_at_a_time = login.as_ref().map(|_| self.connection.logging_in());
             if let Some((logins, request)) = login
                 && let Err(why) = try_login(session, User::ContextSpecific, &request, logins)
             {
@@ -254,10 +255,13 @@ impl From<Attempt> for Unsigned {
     }
 }
 
-/// Whether a login for a signature failed for another reason than its PIN.
+/// Whether a login for a signature was not made, or failed for another reason than its PIN.
 fn takes_no_pin(error: &Error) -> bool {
-    matches!(error, Error::Pin { problem: PinProblem::Refused(code), .. }
-        if code == "CKR_OPERATION_NOT_INITIALIZED" || code == "CKR_USER_ALREADY_LOGGED_IN")
+    match error {
+        Error::Pin { problem: PinProblem::Refused(code), .. } => asks_for_no_pin(code),
+        Error::Pin { problem, .. } => matches!(problem, PinProblem::Missing | PinProblem::RefusedBefore),
+        _ => false,
+    }
 }
 
 /// The signature, unless it is none of this key.

@@ -19,27 +19,19 @@ impl Lane {
     /// Does jobs until the queue is closed. Blocks.
     pub(super) fn run(self) {
         // However this thread ends, nobody is left waiting for it.
-        let _close = CloseOnDrop(&self.queue);
+        let _close = self.queue.close_on_drop();
         while let Some(ticket) = self.queue.take() {
-            let Ticket { job, make, logins, deadline, reply, .. } = ticket;
+            let Ticket { job, make, made, logins, deadline, reply, .. } = ticket;
             if reply.is_gone() || self.clock.now() >= deadline {
                 reply.send(Err(crate::sign::Error::Deadline));
                 continue;
             }
             let _span = tracing::debug_span!("pkcs11", job = job.name()).entered();
-            let answer = self.owner.answer(&job, make, logins.as_ref());
+            let answer = self.owner.answer(&job, make, made, logins.as_ref());
             if let Err(error) = &answer {
                 tracing::debug!(job = job.name(), %error, "the job failed");
             }
             reply.send(answer);
         }
-    }
-}
-
-struct CloseOnDrop<'a>(&'a Queue);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }

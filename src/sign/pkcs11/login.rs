@@ -216,6 +216,9 @@ impl Logins for Guarded {
         if refused > 0 && (!typed || refused >= MOST_TYPED) {
             return Err(PinProblem::RefusedBefore);
         }
+        if self.profile.login.protected_path == ProtectedPath::Always {
+            return Ok(None);
+        }
         let asked = PinRequest {
             device: request.device.name(),
             login: request.login,

@@ -38,6 +38,8 @@ use crate::{
 pub struct Modules {
     clock: Arc<dyn Clock>,
     manner: Manner,
+    /// One for all: a device may be reached through several libraries.
+    guard: Arc<Guard>,
     by_file: Mutex<HashMap<FileId, Arc<Module>>>,
 }
 
@@ -89,7 +91,7 @@ impl Modules {
     /// The same, in a manner of one's own.
     #[must_use]
     pub fn build(clock: Arc<dyn Clock>, manner: Manner) -> Arc<Self> {
-        Arc::new(Self { clock, manner, by_file: Mutex::default() })
+        Arc::new(Self { clock, manner, guard: Arc::default(), by_file: Mutex::default() })
     }
 
     /// The profiles by which devices are known.
@@ -206,7 +208,7 @@ impl Modules {
             clock: self.clock.clone(),
             queue,
             generation,
-            guard: Arc::default(),
+            guard: self.guard.clone(),
             backend,
             threads: Mutex::default(),
         });
@@ -280,8 +282,15 @@ impl Module {
         }
         let (reply, answer) = oneshot::channel();
         let logins = Arc::new(Guarded { guard: self.guard.clone(), pin, profile: self.profile.clone() });
-        let ticket =
-            Ticket { job, make, logins, deadline: call.deadline(), reply: Box::new(reply), again: false };
+        let ticket = Ticket {
+            job,
+            make,
+            made: None,
+            logins,
+            deadline: call.deadline(),
+            reply: Box::new(reply),
+            again: false,
+        };
         self.queue.push(ticket, call.priority())?;
         self.start()?;
         if let Backend::Process(host) = &self.backend {

@@ -81,15 +81,16 @@ impl Owner {
         Self { path, profile, clock, generation, state: RwLock::default() }
     }
 
-    /// Does one job.
+    /// Does one job. `made`: when the message was made, if `make` only hands it over.
     pub(super) fn answer(
         &self,
         job: &Job,
         make: Option<MakeMessage>,
+        made: Option<Instant>,
         logins: &dyn Logins,
     ) -> Result<Answer, Error> {
         match (job, make) {
-            (Job::Sign(query), Some(make)) => self.sign(query, make, logins),
+            (Job::Sign(query), Some(make)) => self.sign(query, make, made, logins),
             (job, _) => self.alone().twice(|work| work.attempt(job, logins)),
         }
     }
@@ -99,10 +100,19 @@ impl Owner {
         self.alone().stop();
     }
 
-    fn sign(&self, query: &Arc<KeyQuery>, make: MakeMessage, logins: &dyn Logins) -> Result<Answer, Error> {
+    fn sign(
+        &self,
+        query: &Arc<KeyQuery>,
+        make: MakeMessage,
+        made: Option<Instant>,
+        logins: &dyn Logins,
+    ) -> Result<Answer, Error> {
         self.make_ready(query, logins)?;
         let message = make();
-        let made = self.clock.now();
+        let made = made.unwrap_or_else(|| self.clock.now());
+        if self.clock.now().since(made) > LONGEST_WAIT_OF_A_MESSAGE {
+            return Err(Error::KeyChanged);
+        }
         let mut healed = false;
         loop {
             let Attempt { generation, outcome, had_signed } = self.sign_together(query, &message, logins);

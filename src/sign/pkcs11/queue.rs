@@ -29,6 +29,8 @@ const BACKGROUND_DEPTH: usize = DEPTH / 2;
 pub(super) struct Ticket {
     pub(super) job: Job,
     pub(super) make: Option<MakeMessage>,
+    /// When the message was made, if it was already.
+    pub(super) made: Option<Instant>,
     pub(super) logins: Arc<dyn Logins>,
     pub(super) deadline: Instant,
     pub(super) reply: Box<dyn Reply>,
@@ -147,6 +149,11 @@ impl Queue {
         self.ready.notify_one();
     }
 
+    /// Closes the queue when what is returned is dropped.
+    pub(super) fn close_on_drop(&self) -> impl Drop + '_ {
+        CloseOnDrop(self)
+    }
+
     /// Whether it has been closed.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
@@ -166,6 +173,14 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct CloseOnDrop<'a>(&'a Queue);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -219,6 +234,7 @@ mod tests {
             Ticket {
                 job,
                 make: None,
+                made: None,
                 logins: Arc::new(NoLogins),
                 deadline,
                 reply: Box::new(reply),

@@ -38,6 +38,9 @@ pub(super) struct Connection {
     idle: Mutex<Vec<Box<dyn Session>>>,
     /// The device allows one session in all.
     single: bool,
+    /// Held from the authorisation of a login for one signature to its outcome: a second one meanwhile would look as if
+    /// the first had been refused.
+    logging_in: Mutex<()>,
 }
 
 impl Initialized {
@@ -121,6 +124,7 @@ impl Initialized {
         let mut matching = Vec::new();
         let mut seen = Vec::new();
         let mut trouble = None;
+        let mut answered_at_all = false;
         for slot in self.library.slots().map_err(|why| answered(&why))? {
             let info = match self.library.device_info(slot) {
                 Ok(info) => info,
@@ -129,6 +133,7 @@ impl Initialized {
                     continue;
                 }
             };
+            answered_at_all = true;
             if !info.is_initialized() {
                 continue;
             }
@@ -151,8 +156,9 @@ impl Initialized {
                     candidates: candidates(&matching),
                 })
             }
-            (None, _, Some(trouble)) => Err(trouble),
-            (None, _, None) => Err(not_found(uri, seen)),
+            // Trouble with one slot is no reason to take the sessions of the others from them.
+            (None, _, Some(trouble)) if !answered_at_all => Err(trouble),
+            (None, ..) => Err(not_found(uri, seen)),
         }
     }
 
@@ -193,7 +199,13 @@ impl Connection {
             keeper: Mutex::new(keeper),
             idle: Mutex::default(),
             single,
+            logging_in: Mutex::default(),
         })
+    }
+
+    /// One login for a signature at a time.
+    pub(super) fn logging_in(&self) -> MutexGuard<'_, ()> {
+        self.logging_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session that holds the login.
@@ -334,11 +346,23 @@ pub(super) fn try_login(
             logins.ended(request, &LoginOutcome::Done);
             return Ok(());
         }
+        // Not a word on the PIN: the device asks for none here.
+        Err(Failure::Answered { code, .. })
+            if user == User::ContextSpecific && asks_for_no_pin(&super::calls::code_name(code)) =>
+        {
+            logins.ended(request, &LoginOutcome::Done);
+            return Err(problem(PinProblem::Refused(super::calls::code_name(code)), false));
+        }
         Err(Failure::Answered { code, .. }) => super::calls::code_name(code),
         Err(Failure::Unusable { problem, .. }) => problem,
     };
     let again = logins.ended(request, &LoginOutcome::Refused(code.clone()));
     Err(problem(PinProblem::Refused(code), again))
+}
+
+/// Whether a login for one signature was answered so because no such login is wanted.
+pub(super) fn asks_for_no_pin(code: &str) -> bool {
+    matches!(code, "CKR_OPERATION_NOT_INITIALIZED" | "CKR_USER_ALREADY_LOGGED_IN")
 }
 
 /// Whether the device is logged in to, by this process.

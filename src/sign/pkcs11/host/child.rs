@@ -112,12 +112,13 @@ impl Host {
             let ToHost::Ask { id, expires, job, message } = decoded(frame)? else {
                 return Err("a second greeting came".into());
             };
-            let make = message.map(|message| Box::new(move || message) as MakeMessage);
+            let made = message.as_ref().map(|(_, made)| *made);
+            let make = message.map(|(message, _)| Box::new(move || message) as MakeMessage);
             let logins = RemoteLogins { job: id, channel: self.logins.clone() };
             let answer = if SystemClock.now() >= expires {
                 Err(Error::Deadline)
             } else {
-                self.owner.answer(&job, make, &logins).map(without_message)
+                self.owner.answer(&job, make, made, &logins).map(without_message)
             };
             for frame in answer_frames(id, &answer)? {
                 self.jobs.send(&frame).map_err(|why| why.to_string())?;

@@ -32,9 +32,9 @@ const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 pub(super) enum ToHost {
     /// The first frame.
     Hello(Box<Hello>),
-    /// A job, when it is no longer worth doing (on the system's clock, which both sides share), and the message to be
-    /// signed, for jobs that sign.
-    Ask { id: u64, expires: Instant, job: Job, message: Option<Vec<u8>> },
+    /// A job, when it is no longer worth doing, and the message to be signed with the time when it was made, for jobs
+    /// that sign. Times are the system clock's, which both sides share.
+    Ask { id: u64, expires: Instant, job: Job, message: Option<(Vec<u8>, Instant)> },
 }
 
 /// What the library's process is there for.

@@ -2,6 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     super::{
+        code::is_gone,
         job::{Answer, Job},
         login::Logins,
         queue::{Reply, Ticket},
@@ -26,6 +27,8 @@ pub(super) struct Link {
     pub(super) base: u64,
     /// It has answered something.
     pub(super) answered: bool,
+    /// Answers in a row that said that the device is gone.
+    pub(super) gone: u32,
     next: u64,
 }
 
@@ -58,21 +61,24 @@ type Settled = (Result<Answer, Error>, Box<dyn Reply>);
 
 impl Link {
     pub(super) fn over(jobs: Channel, base: u64) -> Self {
-        Self { jobs, in_flight: HashMap::new(), base, answered: false, next: 0 }
+        Self { jobs, in_flight: HashMap::new(), base, answered: false, gone: 0, next: 0 }
     }
 
     /// Gives the process a job. What it is to sign is made now: the device's turn has come, as far as can be told from
     /// here.
     pub(super) fn hand_over(&mut self, ticket: Ticket, now: Instant) -> Handed {
-        let Ticket { job, make, logins, deadline, reply, again } = ticket;
-        let message = make.map(|make| (make(), now));
+        let Ticket { job, make, made, logins, deadline, reply, again } = ticket;
+        let message = make.map(|make| (make(), made.unwrap_or(now)));
         let id = self.next;
         self.next += 1;
         let frame = ToHost::Ask {
             id,
             expires: SystemClock.now() + deadline.since(now),
             job,
-            message: message.as_ref().map(|(message, _)| message.clone()),
+            message: message.as_ref().map(|(message, made)| {
+                // In the system's clock, as the other side has no other.
+                (message.clone(), SystemClock.now() - now.since(*made))
+            }),
         };
         let sent = encoded(&frame).map(|bytes| self.jobs.try_send(&bytes));
         let ToHost::Ask { job, .. } = frame else { return Handed::Over };
@@ -98,6 +104,8 @@ impl Link {
         let flight = self.in_flight.get_mut(&id).ok_or("answered a job that it was not given")?;
         let Some(mut answer) = flight.pieces.take(bytes, last)? else { return Ok(None) };
         self.answered = true;
+        let is_gone = answer.as_ref().is_err_and(is_gone);
+        self.gone = if is_gone { self.gone.saturating_add(1) } else { 0 };
         let Some(flight) = self.in_flight.remove(&id) else { return Ok(None) };
         if let Ok(Answer::Signature(signature)) = &mut answer {
             // It did not come back over the socket.
@@ -116,7 +124,8 @@ impl InFlight {
     /// As it was before it was given to the process, but that its message has been made.
     pub(super) fn into_ticket(self) -> Ticket {
         let Self { job, message, logins, deadline, reply, again, .. } = self;
+        let made = message.as_ref().map(|(_, made)| *made);
         let make = message.map(|(message, _)| Box::new(move || message) as MakeMessage);
-        Ticket { job, make, logins, deadline, reply, again }
+        Ticket { job, make, made, logins, deadline, reply, again }
     }
 }

@@ -21,8 +21,8 @@ use rustix::{
         socketpair,
     },
     process::{
-        DumpableBehavior, Pid, Resource, Rlimit, Signal, getpid, getppid, kill_process,
-        set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+        DumpableBehavior, Resource, Rlimit, Signal, getpid, getppid, kill_process, set_dumpable_behavior,
+        set_parent_process_death_signal, setrlimit,
     },
 };
 
@@ -176,7 +176,7 @@ pub(super) struct Child {
     /// Logins.
     pub(super) logins: Channel,
     /// What the library says on its standard error.
-    pub(super) noise: process::ChildStderr,
+    pub(super) noise: Option<process::ChildStderr>,
 }
 
 impl Child {
@@ -191,6 +191,8 @@ impl Child {
         command
             .arg0("segl")
             .arg(ARGUMENT)
+            // Ctrl-C is for the parent, who lets the library end its sessions.
+            .process_group(0)
             .stdin(Stdio::from(their_jobs))
             .stdout(Stdio::from(their_logins))
             .stderr(Stdio::piped());
@@ -203,7 +205,7 @@ impl Child {
         let noise = process.stderr.take().ok_or_else(|| io::Error::other("it has no standard error"))?;
         let flags = rustix::fs::fcntl_getfl(&noise)?;
         rustix::fs::fcntl_setfl(&noise, flags | rustix::fs::OFlags::NONBLOCK)?;
-        Ok(Self { process, jobs, logins, noise })
+        Ok(Self { process, jobs, logins, noise: Some(noise) })
     }
 
     /// Ends it, whatever it is doing, unless it has ended already; how it ended.
@@ -226,6 +228,14 @@ impl Child {
     }
 }
 
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both do nothing to a process that has been waited for.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// The two sockets that this process was started with. From here on, standard input and output are `/dev/null`: a
 /// library that reads or prints does not get between our frames.
 pub(super) fn take_channels() -> io::Result<(Channel, Channel)> {
@@ -241,8 +251,8 @@ pub(super) fn take_channels() -> io::Result<(Channel, Channel)> {
 pub(super) fn harden() -> io::Result<()> {
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have ended before we asked.
-    if getppid() != parent || parent.is_none_or(Pid::is_init) {
+    // It may have ended while we asked; if it did before, its end of the socket is closed.
+    if getppid() != parent {
         return Err(io::Error::other("the parent process has ended"));
     }
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
