@@ -647,6 +647,12 @@ fn a_library_that_others_can_change_is_not_loaded_unless_the_person_says_so() {
     refused.assert_needs_person(&format!("{path} has mode 0666, so others can change it"), "--trust-module");
     let trusted = desk.keys(&["--module", path, "--trust-module"]);
     assert!(trusted.code == 0 && trusted.out.contains("ci ("), "{trusted:?}");
+    let uri = format!("pkcs11:token=ci?module-path={path}");
+    assert_eq!(desk.keys(&["show", &uri, "--trust-module"]).code, 0);
+    // What is more than a look has no such way around.
+    let refused = desk.keys(&["generate", &uri, "--pin", "file:pin"]);
+    refused
+        .assert_needs_person(&format!("{path} has mode 0666"), "Let only root and the user that runs Segl");
 }
 
 #[test]

@@ -12,7 +12,9 @@
 mod softhsm;
 
 use std::{
+    fs::Permissions,
     future::poll_fn,
+    os::unix::fs::PermissionsExt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -31,11 +33,11 @@ use cryptoki::{
     session::UserType,
 };
 use segl::{
-    clock::BoxFuture,
+    clock::{BoxFuture, SystemClock},
     jose::{Algorithm, RsaPublicKey},
     sign::{
         Error, PinProblem, Pkcs11Signer, Signed, Signer, Sought,
-        pkcs11::{Device, NewCertificate, NewKeyPair, Pin, PinState, Profile},
+        pkcs11::{Device, Manner, Modules, NewCertificate, NewKeyPair, Pin, PinState, Profile, Uri},
     },
     state::{Mode, write_file},
 };
@@ -359,6 +361,36 @@ fn a_library_that_is_not_there_yet_is_looked_for_again() {
         std::fs::write(&no_library, "no library").unwrap();
         let error = modules.describe(&no_library, None, &call()).await.unwrap_err();
         assert!(matches!(error, Error::Module { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_library_that_others_can_change_never_sees_the_pin() {
+    alone("a_library_that_others_can_change_never_sees_the_pin", async |hsm: SoftHsm| {
+        hsm.create("ci");
+        hsm.generate(&hsm.modules(), "ci", "grant").await;
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("copy.so");
+        std::fs::copy(hsm.library(), &copy).unwrap();
+        std::fs::set_permissions(&copy, Permissions::from_mode(0o666)).unwrap();
+        let uri: Uri = format!("pkcs11:token=ci?module-path={}", copy.display()).parse().unwrap();
+        let (pin, reads) = counted_pin(PIN);
+        let mut manner = Manner::default();
+        for trust_any in [false, true] {
+            manner.trust_any = trust_any;
+            let modules = Modules::build(SystemClock::shared(), manner.clone());
+            let device = Device::new(modules, uri.clone(), Some("softhsm2".into()), Some(pin.clone()));
+            let signer = Pkcs11Signer::new(device, Algorithm::RS256).unwrap();
+            let answer = signer.key(&call()).await;
+            if trust_any {
+                assert!(answer.is_ok(), "{answer:?}");
+            } else {
+                let Err(Error::Untrusted { path, reason, .. }) = answer else { panic!("{answer:?}") };
+                assert_eq!(path, copy.canonicalize().unwrap().display().to_string());
+                assert_eq!(reason, "has mode 0666");
+                assert_eq!(reads.load(Ordering::SeqCst), 0);
+            }
+        }
     });
 }
 

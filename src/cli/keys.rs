@@ -75,7 +75,15 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
         .action
         .as_ref()
         .is_none_or(|action| matches!(action, Action::List(_) | Action::Show(_) | Action::Test(_)));
-    let manner = Manner { profiles: context.profiles()?, look_around: looks, ..Manner::default() };
+    let trust_any = match &command.action {
+        None => command.list.trusts_any(),
+        Some(Action::List(command)) => command.trusts_any(),
+        Some(Action::Show(command)) => command.trusts_any(),
+        Some(Action::Test(command)) => command.trusts_any(),
+        Some(Action::Delete(command)) => command.trusts_any(),
+        Some(Action::Generate(_) | Action::Csr(_) | Action::Import(_) | Action::Jwk(_)) => false,
+    };
+    let manner = Manner { profiles: context.profiles()?, look_around: looks, trust_any, ..Manner::default() };
     let work = Work {
         context,
         modules: Modules::build(context.clock.clone(), manner),

@@ -269,7 +269,8 @@ impl Error {
                 "Install the vendor's PKCS#11 library, or name it with module-path= in the key URI.".into()
             }
             Self::Untrusted { .. } => {
-                "Move it to where only root or yourself can write, as in /usr/lib, or say --trust-module."
+                "Let only root and the user that runs Segl write there, as in /usr/lib. `segl keys --trust-module` \
+                 looks at it as it is."
                     .into()
             }
             Self::NotFound { sought: Sought::Device, .. } => {

@@ -50,8 +50,11 @@ impl Configured {
 
     /// The profile by which the library at `path` is driven when it signs.
     pub(super) fn profile_for(&self, path: &Path, profiles: &Profiles) -> Profile {
-        let asked = self.named.as_ref().and_then(|signer| signer.profile.as_deref());
-        let asked = asked.and_then(|name| profiles.named(name)).cloned();
+        let by_name = |signer: &'_ Signer| {
+            signer.profile.clone().or_else(|| uris(signer).find_map(Uri::module_name).map(str::to_owned))
+        };
+        let asked = self.named.as_ref().and_then(by_name);
+        let asked = asked.as_deref().and_then(|name| profiles.named(name)).cloned();
         asked.or_else(|| profiles.matching(path, None, None)).unwrap_or_else(Profile::unknown)
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Place {
     profile: Option<String>,
     /// Load libraries that others than root and you can change
     #[arg(long)]
-    trust_module: bool,
+    pub(super) trust_module: bool,
     /// Seconds until giving up on a library
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
@@ -69,6 +69,13 @@ enum Output {
     Json,
     /// The line to paste of each key that Maskinporten takes, and nothing else
     Uri,
+}
+
+impl Command {
+    /// Whether libraries are loaded that others can change.
+    pub(super) fn trusts_any(&self) -> bool {
+        self.place.trust_module
+    }
 }
 
 pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) -> Result<(), Failure> {

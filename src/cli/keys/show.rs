@@ -46,6 +46,13 @@ enum Output {
     Json,
 }
 
+impl Command {
+    /// Whether libraries are loaded that others can change.
+    pub(super) fn trusts_any(&self) -> bool {
+        self.place.trust_module
+    }
+}
+
 pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     let signer = named(&command.key, work)?;
     let (wanted, mut looked) = command.place.look(Some(&signer), work).await?;

@@ -38,6 +38,9 @@ pub(super) struct Command {
     /// How long to sign in each number of threads
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
+    /// Load the library even when others than root and you can change it
+    #[arg(long)]
+    trust_module: bool,
     /// Show labels, serial numbers and the reader's name, too
     #[arg(long)]
     serials: bool,
@@ -59,6 +62,13 @@ const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::RS384, Algorith
 
 /// For one trial, beside what it is to last; a library that hangs is ended earlier, by its profile's limits.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+impl Command {
+    /// Whether libraries are loaded that others can change.
+    pub(super) fn trusts_any(&self) -> bool {
+        self.trust_module
+    }
+}
 
 pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     let signer = command.target.resolve(work)?;

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::{
     ModuleDescription, Pin, Profile, Profiles, Uri,
     host::{Host, HostProgram},
+    installed::check_trust,
     job::{Answer, Job},
     lane::Lane,
     login::{Guard, Guarded},
@@ -54,11 +55,19 @@ pub struct Manner {
     /// For looking at libraries that nobody has chosen: each gets a process of its own, whatever its profile says, and
     /// that process ends when a job's deadline has passed.
     pub look_around: bool,
+    /// Loads libraries even when others than root and the running user can change them ([`check_trust`]). Such a library
+    /// sees the PIN. For a person who has looked at it, and for tests that build their own.
+    pub trust_any: bool,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { profiles: Arc::new(Profiles::embedded()), program: HostProgram::default(), look_around: false }
+        Self {
+            profiles: Arc::new(Profiles::embedded()),
+            program: HostProgram::default(),
+            look_around: false,
+            trust_any: false,
+        }
     }
 }
 
@@ -172,7 +181,7 @@ impl Modules {
         ended
     }
 
-    /// The library at `path`, which must be there by now. The first to ask for it says how it is driven.
+    /// The library at `path`, which must be there by now and in nobody else's hands. The first to ask for it says how it is driven.
     pub(super) fn module(&self, path: &Path, profile: Option<&str>) -> Result<Arc<Module>, Error> {
         let missing = |why: std::io::Error| Error::Module {
             path: path.display().to_string(),
@@ -184,6 +193,9 @@ impl Modules {
         let id = FileId(file.dev(), file.ino());
         if let Some(module) = by_file.get(&id) {
             return Ok(module.clone());
+        }
+        if !self.manner.trust_any {
+            check_trust(&path)?;
         }
         let profile = Arc::new(self.profile(&path, profile)?);
         let queue = Arc::<Queue>::default();
