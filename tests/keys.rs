@@ -534,6 +534,7 @@ fn the_line_to_paste_leads_to_the_library_that_was_asked() {
     let shown = desk.keys(&["--module", LIBRARY]);
     assert!(shown.out.contains(&format!("  {uri}?module-path={LIBRARY}\n")), "{shown:?}");
     let shown = desk.keys(&["--profile", "softhsm2"]);
+    assert!(!shown.err.contains("is gone"), "a process that was asked to end is none that is missing: {shown:?}");
     assert!(shown.out.contains(&format!("  {uri}?module-name=softhsm2\n")), "{shown:?}");
     let other = desk.keys(&["--module", "/nowhere/libp11.so"]);
     other.assert_needs_person("/nowhere/libp11.so", "Install the vendor's PKCS#11 library");
@@ -647,8 +648,9 @@ fn a_library_that_others_can_change_is_not_loaded_unless_the_person_says_so() {
     refused.assert_needs_person(&format!("{path} has mode 0666, so others can change it"), "--trust-module");
     let trusted = desk.keys(&["--module", path, "--trust-module"]);
     assert!(trusted.code == 0 && trusted.out.contains("ci ("), "{trusted:?}");
-    let uri = format!("pkcs11:token=ci?module-path={path}");
-    assert_eq!(desk.keys(&["show", &uri, "--trust-module"]).code, 0);
+    let uri = format!("pkcs11:token=ci;object=grant?module-path={path}");
+    let device = format!("pkcs11:token=ci?module-path={path}");
+    assert_eq!(desk.keys(&["show", &device, "--trust-module"]).code, 0);
     // What is more than a look has no such way around.
     let refused = desk.keys(&["generate", &uri, "--pin", "file:pin"]);
     refused

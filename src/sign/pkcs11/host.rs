@@ -230,6 +230,7 @@ impl Host {
             if jobs {
                 match self.take_answers(child, &mut buffer) {
                     Ok(true) => self.pump(),
+                    // It may have been asked to end since the last look at the queue.
                     Ok(false) if closing.is_some() || self.queue.is_closed() => return End::Asked,
                     Ok(false) => return End::Died,
                     Err(why) => return End::Failed(why),
