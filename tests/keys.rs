@@ -534,7 +534,10 @@ fn the_line_to_paste_leads_to_the_library_that_was_asked() {
     let shown = desk.keys(&["--module", LIBRARY]);
     assert!(shown.out.contains(&format!("  {uri}?module-path={LIBRARY}\n")), "{shown:?}");
     let shown = desk.keys(&["--profile", "softhsm2"]);
-    assert!(!shown.err.contains("is gone"), "a process that was asked to end is none that is missing: {shown:?}");
+    assert!(
+        !shown.err.contains("is gone"),
+        "a process that was asked to end is none that is missing: {shown:?}"
+    );
     assert!(shown.out.contains(&format!("  {uri}?module-name=softhsm2\n")), "{shown:?}");
     let other = desk.keys(&["--module", "/nowhere/libp11.so"]);
     other.assert_needs_person("/nowhere/libp11.so", "Install the vendor's PKCS#11 library");
