@@ -1,8 +1,12 @@
 //! What `segl keys --output json` prints, and what everything else that is printed is made of.
 
+mod certificate;
 mod text;
 
-pub(super) use self::text::{content_sentence, plain, text};
+pub(super) use self::{
+    certificate::{CertificateEntry, Content},
+    text::{content_sentence, plain, text},
+};
 
 use std::{path::PathBuf, time::SystemTime};
 
@@ -14,7 +18,7 @@ use super::{
     issuers::Issuers,
     survey::Looked,
     unattended::Unattended,
-    verdict::{self, Verdict, day},
+    verdict::{self, Verdict},
 };
 use crate::{
     certificate::Certificate,
@@ -139,20 +143,6 @@ pub(super) struct KeyEntry {
     pub(super) unattended: Unattended,
 }
 
-/// A certificate.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct CertificateEntry {
-    /// Names it on its device.
-    #[schemars(with = "String")]
-    pub(super) uri: Uri,
-    /// `CKA_LABEL`.
-    pub(super) label: String,
-    /// `CKA_ID`, hexadecimal.
-    pub(super) id: String,
-    /// What is in it; null when it cannot be read.
-    pub(super) content: Option<Content>,
-}
-
 /// A certificate of no key that is to be seen.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LoneCertificate {
@@ -160,29 +150,6 @@ pub(super) struct LoneCertificate {
     pub(super) certificate: CertificateEntry,
     /// Whether Maskinporten takes what it certifies, and what should be known.
     pub(super) maskinporten: Verdict,
-}
-
-/// What is in a certificate.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Content {
-    /// The whole subject, as text.
-    pub(super) subject: String,
-    /// The whole issuer, as text.
-    pub(super) issuer: String,
-    /// The organisation's name or, where there is none, the common name.
-    pub(super) organisation: Option<String>,
-    /// Norwegian organisation number, when there is one.
-    pub(super) organisation_number: Option<String>,
-    /// What it is for, as text.
-    pub(super) purpose: String,
-    /// First day of its validity (UTC).
-    pub(super) not_before: String,
-    /// Last day of its validity (UTC).
-    pub(super) not_after: String,
-    /// Serial number, hexadecimal.
-    pub(super) serial_number: String,
-    /// SHA-256 over the DER, hexadecimal.
-    pub(super) fingerprint: String,
 }
 
 impl Listing {
@@ -395,37 +362,6 @@ impl KeyEntry {
             certificates: key.certificates.iter().map(|it| CertificateEntry::new(it, place)).collect(),
             maskinporten,
             unattended,
-        }
-    }
-}
-
-impl CertificateEntry {
-    pub(super) fn new(certificate: &CertificateDescription, place: &Uri) -> Self {
-        Self {
-            uri: certificate.uri.clone().with_query_of(place),
-            label: certificate.label.clone(),
-            id: certificate.id.clone(),
-            content: Certificate::from_der(&certificate.der).ok().map(|it| Content::new(&it)),
-        }
-    }
-}
-
-impl Content {
-    pub(super) fn new(certificate: &Certificate) -> Self {
-        Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
-            organisation: match certificate.is_ca() {
-                true => certificate.common_name(),
-                false => certificate.organisation().or(certificate.common_name()),
-            }
-            .map(str::to_owned),
-            organisation_number: certificate.organisation_number().ok().map(|number| number.to_string()),
-            purpose: certificate.purpose().to_string(),
-            not_before: day(certificate.not_before()),
-            not_after: day(certificate.not_after()),
-            serial_number: certificate.serial_number().to_owned(),
-            fingerprint: certificate.fingerprint(),
         }
     }
 }

@@ -183,10 +183,7 @@ impl Modules {
 
     /// The library at `path`, which must be there by now and in nobody else's hands. The first to ask for it says how it is driven.
     pub(super) fn module(&self, path: &Path, profile: Option<&str>) -> Result<Arc<Module>, Error> {
-        let missing = |why: std::io::Error| Error::Module {
-            path: path.display().to_string(),
-            problem: why.to_string(),
-        };
+        let missing = |why: std::io::Error| unusable(path, why.to_string());
         let path = fs::canonicalize(path).map_err(missing)?;
         let file = fs::metadata(&path).map_err(missing)?;
         let mut by_file = self.by_file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -231,10 +228,10 @@ impl Modules {
     /// The named profile, else the one that knows the library's file, else that of unknown devices.
     fn profile(&self, path: &Path, name: Option<&str>) -> Result<Profile, Error> {
         match name {
-            Some(name) => self.manner.profiles.named(name).cloned().ok_or_else(|| Error::Module {
-                path: path.display().to_string(),
-                problem: format!("there is no profile {name}"),
-            }),
+            Some(name) => {
+                let known = self.manner.profiles.named(name).cloned();
+                known.ok_or_else(|| unusable(path, format!("there is no profile {name}")))
+            }
             None => Ok(self.manner.profiles.matching(path, None, None).unwrap_or_else(Profile::unknown)),
         }
     }
@@ -356,10 +353,8 @@ impl Module {
         name: &str,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<thread::JoinHandle<()>, Error> {
-        thread::Builder::new().name(name.into()).spawn(run).map_err(|why| Error::Module {
-            path: self.path.display().to_string(),
-            problem: format!("no thread can be started: {why}"),
-        })
+        let started = thread::Builder::new().name(name.into()).spawn(run);
+        started.map_err(|why| unusable(&self.path, format!("no thread can be started: {why}")))
     }
 
     async fn join(&self, call: &Call) -> Result<(), Error> {
@@ -422,6 +417,10 @@ impl Drop for Module {
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+fn unusable(path: &Path, problem: String) -> Error {
+    Error::Module { path: path.display().to_string(), problem }
 }
 
 /// The owner answered another question than the one that was asked.
