@@ -24,6 +24,7 @@ mod job;
 mod key;
 mod lane;
 mod login;
+mod manner;
 mod mechanism;
 mod modules;
 mod object;
@@ -48,7 +49,8 @@ pub use self::{
         SessionCounts, SessionLimit, SlotDescription, StoredCertificate,
     },
     login::{Login, Pin, PinAnswer, PinRequest},
-    modules::{Manner, Modules},
+    manner::Manner,
+    modules::Modules,
     profile::{Confidence, Profile, Profiles, library_for},
     trial::{FormOutcome, ListedMechanism, MechanismUse, Pace, Particulars, Renewal, TriedForm, TriedKey},
     uri::{ObjectKind, Thumbprint, Uri},

@@ -16,8 +16,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    ModuleDescription, Pin, Profile, Profiles, Uri,
-    host::{Host, HostProgram},
+    Manner, ModuleDescription, Pin, Profile, Profiles, Uri,
+    host::Host,
     installed::check_trust,
     job::{Answer, Job},
     lane::Lane,
@@ -42,33 +42,6 @@ pub struct Modules {
     /// One for all: a device may be reached through several libraries.
     guard: Arc<Guard>,
     by_file: Mutex<HashMap<FileId, Arc<Module>>>,
-}
-
-/// How libraries are run.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Manner {
-    /// What is known of kinds of devices.
-    pub profiles: Arc<Profiles>,
-    /// The program that libraries run in which are to have a process of their own.
-    pub program: HostProgram,
-    /// For looking at libraries that nobody has chosen: each gets a process of its own, whatever its profile says, and
-    /// that process ends when a job's deadline has passed.
-    pub look_around: bool,
-    /// Loads libraries even when others than root and the running user can change them ([`check_trust`]). Such a library
-    /// sees the PIN. For a person who has looked at it, and for tests that build their own.
-    pub trust_any: bool,
-}
-
-impl Default for Manner {
-    fn default() -> Self {
-        Self {
-            profiles: Arc::new(Profiles::embedded()),
-            program: HostProgram::default(),
-            look_around: false,
-            trust_any: false,
-        }
-    }
 }
 
 /// How long the threads of a library that nobody has shut down may take when it is dropped.
