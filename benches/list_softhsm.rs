@@ -37,6 +37,8 @@ use segl::jose::RsaPublicKey;
 use self::softhsm::{PIN, median, rounds, sorted};
 
 const SIZES: [u32; 3] = [100, 1000, 2000];
+/// So many pairs are made at a time.
+const BATCH: u32 = 50;
 
 fn main() -> ExitCode {
     softhsm::with_a_device(measure)
@@ -50,17 +52,17 @@ fn measure(folder: &Path) {
     let authority = authority();
     println!("SoftHSM2, RSA-2048; medians of {rounds} rounds; memory in MiB");
     println!(
-        "{:>5} {:8} {:>10} {:>14} {:>6} {:>15} {:>7} {:>7}",
-        "keys", "", "segl, ms", "pkcs11-tool, ms", "ratio", "from … to", "segl", "child"
+        "{:>5} {:8} {:>10} {:>14} {:>6} {:>15} {:>8} {:>7} {:>11}",
+        "keys", "", "segl, ms", "pkcs11-tool, ms", "ratio", "from … to", "segl", "child", "pkcs11-tool"
     );
     let mut there = 0;
     for size in SIZES {
-        provide(there..size, &authority);
+        provide(there..size, &authority, folder);
         there = size;
         for login in [false, true] {
             let commands = || (segl(&pin, login), pkcs11_tool(login));
-            time(&mut commands().0);
-            time(&mut commands().1);
+            check(commands().0, size);
+            check(commands().1, size);
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
                 let (mut segl, mut pkcs11_tool) = commands();
@@ -68,9 +70,10 @@ fn measure(folder: &Path) {
                 theirs.push(time(&mut pkcs11_tool));
             }
             let ratios = sorted(ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs));
-            let (own, child) = memory(&mut segl(&pin, login));
+            let (own, child) = memory(&mut commands().0);
+            let (theirs_own, _) = memory(&mut commands().1);
             println!(
-                "{size:>5} {:8} {:>10.0} {:>15.0} {:>6.2} {:>6.2} … {:>5.2} {own:>8.1} {child:>7.1}",
+                "{size:>5} {:8} {:>10.0} {:>15.0} {:>6.2} {:>6.2} … {:>5.2} {own:>8.1} {child:>7.1} {theirs_own:>11.1}",
                 if login { "--login" } else { "" },
                 median(ours),
                 median(theirs),
@@ -100,6 +103,13 @@ fn pkcs11_tool(login: bool) -> Command {
     }
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
+}
+
+/// All of it is listed.
+fn check(mut command: Command, size: u32) {
+    let printed = command.stdout(Stdio::piped()).output().unwrap();
+    let named = String::from_utf8_lossy(&printed.stdout).matches("grant-").count();
+    assert!(named >= size as usize, "{command:?} lists {named} of {size}");
 }
 
 /// In milliseconds.
@@ -155,8 +165,31 @@ fn parameters(name: &str) -> CertificateParams {
     parameters
 }
 
-/// Puts pairs with these numbers on the device, each with its certificate.
-fn provide(numbers: Range<u32>, authority: &Authority) {
+/// Puts pairs with these numbers on the device, each with its certificate. SoftHSM2 takes the longer to make an object
+/// the more there are, so the files of those that are done lie elsewhere meanwhile.
+fn provide(numbers: Range<u32>, authority: &Authority, folder: &Path) {
+    let device = fs::read_dir(folder.join("tokens")).unwrap().next().unwrap().unwrap().path();
+    let aside = folder.join("aside");
+    fs::create_dir_all(&aside).unwrap();
+    let end = numbers.end;
+    for start in numbers.step_by(BATCH as usize) {
+        move_objects(&device, &aside);
+        provide_some(start..end.min(start + BATCH), authority);
+    }
+    move_objects(&aside, &device);
+}
+
+fn move_objects(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).unwrap() {
+        let (name, path) = file.map(|file| (file.file_name(), file.path())).unwrap();
+        // The device itself stays.
+        if !["token.object", "token.lock", "generation"].iter().any(|kept| name == *kept) {
+            fs::rename(path, to.join(name)).unwrap();
+        }
+    }
+}
+
+fn provide_some(numbers: Range<u32>, authority: &Authority) {
     let context = Pkcs11::new(softhsm::library()).unwrap();
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
     let slot = context.get_slots_with_initialized_token().unwrap()[0];
