@@ -67,7 +67,7 @@ enum Command {
     Probe(probe::Command),
     /// Show and prepare the keys on a device
     Keys(keys::Command),
-    /// Keep a signer's PIN
+    /// Keep a signer's PIN, and see which were refused
     Pin(pin::Command),
     /// Show what is known of each kind of device
     Profiles(profiles::Command),
@@ -140,7 +140,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Grant(command) => grant::run(command, context, out).await,
         Command::Probe(command) => probe::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
-        Command::Pin(command) => pin::run(command, context),
+        Command::Pin(command) => pin::run(command, context, out),
         Command::Profiles(command) => profiles::run(command, context, out),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(command) => sandbox::run(*command, context, out).await,

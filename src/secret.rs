@@ -7,6 +7,7 @@
 
 mod error;
 mod exec;
+mod origin;
 mod prompt;
 mod read;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
     error::{Error, Malformed},
+    origin::Origin,
     prompt::{MOST_TRIES, Question},
 };
 
@@ -56,6 +58,8 @@ pub struct Answer {
     pub secret: SecretString,
     /// Whether it was typed: asked for again, it may be another one.
     pub typed: bool,
+    /// Where it came from.
+    pub origin: Origin,
 }
 
 impl Sources {
@@ -96,12 +100,13 @@ impl Sources {
         for source in &self.0 {
             let typed = *source == Source::Prompt;
             let secret = if typed {
-                prompt::ask(question)?.map(|typed| read::text(source, &typed)).transpose()?
+                let typed = prompt::ask(question)?.map(|typed| read::text(source, &typed)).transpose()?;
+                typed.map(|secret| (secret, None))
             } else {
-                read::read(source, &question.what, &|name| std::env::var_os(name))?
+                read::read_stamped(source, &question.what, &|name| std::env::var_os(name))?
             };
-            if let Some(secret) = secret {
-                return Ok(Some(Answer { secret, typed }));
+            if let Some((secret, stamp)) = secret {
+                return Ok(Some(Answer { secret, typed, origin: Origin::new(source, stamp) }));
             }
         }
         Ok(None)

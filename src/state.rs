@@ -85,13 +85,16 @@ impl StateDir {
         Ok(Self { path, directory })
     }
 
-    /// Where the state is kept unless told otherwise: `$STATE_DIRECTORY` (systemd.exec(5)), `$XDG_STATE_HOME/segl`
-    /// (XDG Base Directory Specification), `~/.local/state/segl`.
+    /// Where the state is kept unless told otherwise: `$STATE_DIRECTORY` (systemd.exec(5)); `/var/lib/segl` for root
+    /// and for the user whom it belongs to; `$XDG_STATE_HOME/segl` (XDG Base Directory Specification),
+    /// `~/.local/state/segl`.
     ///
     /// # Errors
-    /// [`Error::NoHome`] when none of the three variables is set to an absolute path.
+    /// [`Error::NoHome`] when it is none of these, and none of the three variables is set to an absolute path.
     pub fn default_path() -> Result<PathBuf, Error> {
-        default_path(|name| std::env::var_os(name))
+        let user = rustix::process::geteuid();
+        let is_ours = || std::fs::symlink_metadata(SYSTEM).is_ok_and(|found| found.uid() == user.as_raw());
+        default_path(|name| std::env::var_os(name), user.is_root() || is_ours())
     }
 
     /// The directory itself.
@@ -139,6 +142,35 @@ impl StateDir {
             Zeroizing::new(Vec::with_capacity(limit.min(usize::try_from(found.len()).unwrap_or(limit)) + 1));
         file.take(limit as u64 + 1).read_to_end(&mut content).map_err(io_error)?;
         if content.len() > limit { Err(Error::TooLong { path, limit }) } else { Ok(Some(content)) }
+    }
+
+    /// Removes the file `name`, for good when this returns; one that is absent is as good as removed.
+    ///
+    /// # Errors
+    /// [`Error`] when the operating system refuses.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        check_name(name)?;
+        let failed = |error: Errno| Error::io("removed", &self.path.join(name), &error.into());
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) => rustix::fs::fsync(&self.directory).map_err(failed),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The names of all files there that could have been written here, sorted; locks are left out.
+    ///
+    /// # Errors
+    /// [`Error`] when the operating system refuses.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let failed = |error: Errno| Error::io("listed", &self.path, &error.into());
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_str().map(str::to_owned);
+            names.extend(name.ok().filter(|name| check_name(name).is_ok() && !name.ends_with(".lock")));
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// Waits for the lock `name` and takes it. Blocks: call it where a thread may wait.
@@ -286,13 +318,17 @@ fn check_name(name: &str) -> Result<(), Error> {
     if fits { Ok(()) } else { Err(Error::Name { name: name.chars().take(128).collect() }) }
 }
 
-fn default_path(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, Error> {
+/// The machine's own place for the state of services (Filesystem Hierarchy Standard 3.0, section 5.8).
+const SYSTEM: &str = "/var/lib/segl";
+
+fn default_path(variable: impl Fn(&str) -> Option<OsString>, system: bool) -> Result<PathBuf, Error> {
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd lists several directories with colons between them; the first is the unit's own.
     let systemd = variable("STATE_DIRECTORY")
         .and_then(|list| list.to_str()?.split(':').next().map(PathBuf::from))
         .filter(|path| path.is_absolute());
     systemd
+        .or_else(|| system.then(|| PathBuf::from(SYSTEM)))
         .or_else(|| absolute("XDG_STATE_HOME").map(|home| home.join("segl")))
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state/segl")))
         .ok_or(Error::NoHome)
@@ -414,6 +450,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_removed_is_gone_and_locks_are_no_files() {
+        let (_home, state) = state();
+        for name in ["b", "a"] {
+            state.write(name, b"x").unwrap();
+        }
+        drop(state.lock("a").unwrap());
+        fs::write(state.path().join(".hidden"), "x").unwrap();
+        assert_eq!(state.names().unwrap(), ["a", "b"]);
+        state.remove("a").unwrap();
+        state.remove("a").expect("one that is absent is as good as removed");
+        assert_eq!((state.names().unwrap(), state.read("a", 9).unwrap()), (vec!["b".into()], None));
+        assert!(matches!(state.remove("../a"), Err(Error::Name { .. })));
+    }
+
+    #[test]
     fn a_lock_is_held_by_one_until_it_is_given_back() {
         let (_home, state) = state();
         let held = state.lock("device").unwrap();
@@ -457,12 +508,17 @@ mod tests {
 
     #[test]
     fn the_directory_is_the_services_own_then_the_users() {
-        let with = |set: &[(&str, &str)]| {
-            default_path(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+        let find = |set: &[(&str, &str)], system| {
+            let value =
+                |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            default_path(value, system)
         };
+        let with = |set: &[(&str, &str)]| find(set, false);
         let all =
-            [("STATE_DIRECTORY", "/var/lib/segl:/var/lib/b"), ("XDG_STATE_HOME", "/x"), ("HOME", "/home/a")];
-        assert_eq!(with(&all).unwrap(), Path::new("/var/lib/segl"));
+            [("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"), ("XDG_STATE_HOME", "/x"), ("HOME", "/home/a")];
+        assert_eq!(with(&all).unwrap(), Path::new("/var/lib/a"));
+        assert_eq!(find(&all, true).unwrap(), Path::new("/var/lib/a"));
+        assert_eq!(find(&all[1..], true).unwrap(), Path::new("/var/lib/segl"));
         assert_eq!(with(&all[1..]).unwrap(), Path::new("/x/segl"));
         assert_eq!(with(&all[2..]).unwrap(), Path::new("/home/a/.local/state/segl"));
         assert_eq!(with(&[("XDG_STATE_HOME", "relative")]), Err(Error::NoHome));

@@ -103,6 +103,7 @@ impl Desk {
             .env_remove("SEGL_CONFIG")
             // Other libraries of the machine keep things at home.
             .env("HOME", self.0.path())
+            .env("STATE_DIRECTORY", self.path("state"))
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .env("PKCS11SPY", LIBRARY)
             .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
@@ -364,6 +365,8 @@ fn a_wrong_pin_is_tried_once_and_never_printed() {
         &["jwk", &uri],
     ] {
         let _ = fs::remove_file(desk.path("spy.log"));
+        // As on another machine: what this one knows of the PIN outlives the program.
+        let _ = fs::remove_dir_all(desk.path("state"));
         let refused = desk.keys(&[command, &["--pin", "file:wrong-pin"]].concat());
         refused
             .assert_needs_person("refused the PIN (CKR_PIN_INCORRECT); it was tried once", "Correct the PIN");

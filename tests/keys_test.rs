@@ -115,6 +115,7 @@ impl Bench {
             .current_dir(self.0.path())
             .env_remove("SEGL_CONFIG")
             .env("HOME", self.0.path())
+            .env("STATE_DIRECTORY", self.path("state"))
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .env("PKCS11SPY", LIBRARY)
             .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
@@ -141,6 +142,7 @@ impl Bench {
             .args(["120", "script", "-qec", &command, "/dev/null"])
             .current_dir(self.0.path())
             .env_remove("SEGL_CONFIG")
+            .env("STATE_DIRECTORY", self.path("state"))
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -173,6 +175,7 @@ impl Bench {
         let listed = Command::new(env!("CARGO_BIN_EXE_segl"))
             .args(["keys", "--module", LIBRARY, "--output", "uri"])
             .current_dir(self.0.path())
+            .env("STATE_DIRECTORY", self.path("state"))
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .output()
             .unwrap();

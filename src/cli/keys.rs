@@ -33,7 +33,7 @@ use crate::{
     call::Call,
     sign::{
         self, PinProblem,
-        pkcs11::{Manner, Modules, Uri},
+        pkcs11::{Manner, Modules, PinRecords, Uri},
     },
 };
 
@@ -83,7 +83,13 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
         Some(Action::Delete(command)) => command.trusts_any(),
         Some(Action::Generate(_) | Action::Csr(_) | Action::Import(_) | Action::Jwk(_)) => false,
     };
-    let manner = Manner { profiles: context.profiles()?, look_around: looks, trust_any, ..Manner::default() };
+    let manner = Manner {
+        profiles: context.profiles()?,
+        look_around: looks,
+        trust_any,
+        pin_records: PinRecords::Usual,
+        ..Manner::default()
+    };
     let work = Work {
         context,
         modules: Modules::build(context.clock.clone(), manner),

@@ -10,7 +10,7 @@ use crate::{
     secret::{Answer, Question, Sources},
     sign::{
         self, CertificateSource, Failover, FileSigner, Identity, PinProblem, Signer,
-        pkcs11::{Device, Modules, Pin, PinAnswer, Pkcs11Signer, Profiles, Uri},
+        pkcs11::{Device, Manner, Modules, Pin, PinAnswer, PinRecords, Pkcs11Signer, Profiles, Uri},
     },
 };
 
@@ -30,7 +30,8 @@ impl Signers {
         clock: Arc<dyn Clock>,
         profiles: Arc<Profiles>,
     ) -> Result<Self, Error> {
-        let modules = Modules::with_profiles(clock.clone(), profiles);
+        let manner = Manner { profiles, pin_records: PinRecords::Usual, ..Manner::default() };
+        let modules = Modules::build(clock.clone(), manner);
         let mut by_name: BTreeMap<String, Arc<dyn Signer>> = BTreeMap::new();
         for (name, signer) in &config.signers {
             if let Some(profile) = &signer.profile
@@ -134,8 +135,8 @@ fn pin(what: String, sources: Sources) -> Pin {
         let answer = sources.answer(&question).map_err(|why| PinProblem::Source(why.to_string()))?;
         Ok(match answer {
             None => PinAnswer::None,
-            Some(Answer { secret, typed: true }) => PinAnswer::Typed(secret),
-            Some(Answer { secret, typed: false }) => PinAnswer::Stored(secret),
+            Some(Answer { secret, typed: true, .. }) => PinAnswer::Typed(secret),
+            Some(Answer { secret, origin, .. }) => PinAnswer::Stored(secret, Some(origin)),
         })
     })
 }

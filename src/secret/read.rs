@@ -12,7 +12,11 @@ use std::{
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::{Error, LONGEST, Source, exec, prompt};
+use super::{
+    Error, LONGEST, Source, exec,
+    origin::{Stamp, credentials},
+    prompt,
+};
 
 /// The secret of `source`; `None` when the source does not exist.
 pub(super) fn read(
@@ -20,13 +24,27 @@ pub(super) fn read(
     what: &str,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<SecretString>, Error> {
+    Ok(read_stamped(source, what, variable)?.map(|(secret, _)| secret))
+}
+
+/// The same, with what tells this content of a file from the next.
+pub(super) fn read_stamped(
+    source: &Source,
+    what: &str,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<(SecretString, Option<Stamp>)>, Error> {
+    let mut stamp = None;
     let bytes = match source {
         Source::Credential(name) => match variable("CREDENTIALS_DIRECTORY") {
             // systemd sets the mode of its credentials itself: 0400, or 0440 with an access list.
-            Some(directory) => from_file(source, &PathBuf::from(directory).join(name), ModeRule::Systemd)?,
+            Some(directory) => from_file(source, &PathBuf::from(directory).join(name), ModeRule::Systemd)?
+                .map(|(bytes, _)| bytes),
             None => None,
         },
-        Source::File(path) => from_file(source, path, ModeRule::OwnerOnly)?,
+        Source::File(path) => from_file(source, path, ModeRule::OwnerOnly)?.map(|(bytes, found)| {
+            stamp = found;
+            bytes
+        }),
         Source::Exec(argv) => exec::run(source, argv, exec::DEADLINE, variable)?,
         Source::Prompt => prompt::read(what)?,
         Source::Env(name) => variable(name).map(|value| Zeroizing::new(value.into_vec())),
@@ -34,7 +52,7 @@ pub(super) fn read(
     if bytes.is_some() && *source != Source::Prompt {
         prompt::something_else_was_read();
     }
-    bytes.map(|bytes| text(source, &bytes)).transpose()
+    bytes.map(|bytes| Ok((text(source, &bytes)?, stamp))).transpose()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +61,9 @@ enum ModeRule {
     Systemd,
 }
 
-fn from_file(source: &Source, path: &Path, rule: ModeRule) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+type Content = (Zeroizing<Vec<u8>>, Option<Stamp>);
+
+fn from_file(source: &Source, path: &Path, rule: ModeRule) -> Result<Option<Content>, Error> {
     let refused = |error: &io::Error| Error::Io { source_name: source.to_string(), kind: error.kind() };
     // Without O_NONBLOCK, opening a named pipe would wait for a writer.
     let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits().cast_signed();
@@ -64,7 +84,9 @@ fn from_file(source: &Source, path: &Path, rule: ModeRule) -> Result<Option<Zero
     if rule == ModeRule::OwnerOnly && found.mode() & 0o077 != 0 {
         return Err(Error::TooOpen { path: path.to_owned(), mode: found.mode() & 0o7777 });
     }
-    read_limited(source, &mut file).map(Some)
+    // Looked at before it is read: one that is written meanwhile has changed.
+    let stamp = Stamp::of(path, &file, &found, credentials().as_deref());
+    Ok(Some((read_limited(source, &mut file)?, stamp)))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -74,6 +74,13 @@ pub enum PinProblem {
     Length(u64, u64),
     /// The PIN has not the form that this kind of device takes; said without repeating it.
     Format(String),
+    /// It cannot be read or written how many tries have been spent, so none is.
+    Unrecorded {
+        /// Why.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
 }
 
 /// Why there is no signature. Plain data: it can be cloned, sent between processes and stored.
@@ -285,6 +292,7 @@ impl Error {
                 format!("Choose another {attribute}, or use the key that is there.")
             }
             Self::Algorithm(_) => "Set algorithm to RS256, or leave it out.".into(),
+            Self::Pin { problem: PinProblem::Unrecorded { remedy, .. }, .. } => remedy.clone(),
             Self::Pin { problem, .. } => pin_remedy(problem).into(),
             Self::Host { .. } => {
                 "Try again; if it goes on, give the vendor this message with the library's version.".into()
@@ -328,6 +336,9 @@ fn pin_sentence(device: &str, problem: &PinProblem) -> String {
             format!("the PIN for {device} was not tried: the device takes {min} to {max} characters")
         }
         PinProblem::Format(why) => format!("the PIN for {device} was not tried: {why}"),
+        PinProblem::Unrecorded { problem, .. } => {
+            format!("the PIN for {device} was not tried: what was tried before is not known: {problem}")
+        }
     }
 }
 
@@ -339,9 +350,11 @@ fn pin_remedy(problem: &PinProblem) -> &'static str {
         PinProblem::Source(_) => {
             "Make the PIN source readable for the user who runs Segl, and for nobody else."
         }
-        PinProblem::Refused(_) | PinProblem::RefusedBefore => {
-            "Correct the PIN at its source, then start again."
+        PinProblem::Refused(_) => "Correct the PIN at its source, then start again.",
+        PinProblem::RefusedBefore => {
+            "Correct the PIN at its source; `segl pin status` says whether it must be unblocked, too."
         }
+        PinProblem::Unrecorded { .. } => "See `segl pin status`.",
         PinProblem::Locked => "Unlock it with the PUK or the security officer's PIN, in the vendor's tool.",
         PinProblem::FinalTry => "Log in once by hand with the right PIN, in the vendor's tool.",
         PinProblem::Length(..) | PinProblem::Format(_) => "Correct the PIN at its source.",

@@ -17,6 +17,7 @@ mod describe;
 mod detail;
 mod ec;
 mod find;
+mod guard;
 mod holders;
 mod host;
 mod installed;
@@ -40,6 +41,7 @@ mod uri;
 #[doc(hidden)]
 pub use self::{calls::attribute_values, host::host_says};
 pub use self::{
+    guard::{KeptRecord, MOST_SPENT, PinFlags, PinRecord, PinRecords, Standing, TriedBy},
     holders::{Holder, holders, may_be_held},
     host::{HostProgram, module_host},
     installed::{Installed, NamedBy, check_trust},

@@ -37,7 +37,10 @@ use segl::{
     jose::Algorithm,
     sign::{
         Pkcs11Signer,
-        pkcs11::{Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, PinState, Profiles, Uri},
+        pkcs11::{
+            Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, PinRecords, PinState, Profiles,
+            Uri,
+        },
     },
 };
 
@@ -252,6 +255,7 @@ impl Fixture {
     pub(crate) fn modules(&self) -> Arc<Modules> {
         let mut manner = Manner::default();
         manner.profiles = self.profiles.clone();
+        manner.pin_records = PinRecords::Memory;
         manner.program = HostProgram::at(env!("CARGO_BIN_EXE_segl"));
         // Libraries that are built for these tests lie below folders that everybody may write to.
         manner.trust_any = true;

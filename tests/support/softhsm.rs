@@ -22,7 +22,7 @@ use segl::{
     jose::Algorithm,
     sign::{
         Pkcs11Signer,
-        pkcs11::{Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, Uri},
+        pkcs11::{Device, HostProgram, KeyPair, Manner, Modules, NewKeyPair, Pin, PinRecords, Uri},
     },
 };
 
@@ -159,6 +159,7 @@ impl SoftHsm {
 /// No library yet; those that want a process of their own get `segl`.
 pub(crate) fn modules() -> Arc<Modules> {
     let mut manner = Manner::default();
+    manner.pin_records = PinRecords::Memory;
     manner.program = HostProgram::at(env!("CARGO_BIN_EXE_segl"));
     // Some tests put a library into their own folder, below one that everybody may write to.
     manner.trust_any = true;

@@ -15,13 +15,11 @@ mod process;
 
 #[doc(hidden)]
 pub use self::frame::host_says;
-pub use self::process::HostProgram;
+pub use self::{child::module_host, process::HostProgram};
 
 use std::{
-    io::Read as _,
     os::fd::AsFd as _,
     path::PathBuf,
-    process::ExitCode,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -45,34 +43,11 @@ use crate::{
     sign::{Error, PinProblem},
 };
 
-/// Makes this program able to run PKCS#11 libraries in processes of their own. To be called first in `main`:
-///
-/// ```no_run
-/// fn main() -> std::process::ExitCode {
-///     if let Some(code) = segl::sign::pkcs11::module_host() {
-///         return code;
-///     }
-///     // …
-///     std::process::ExitCode::SUCCESS
-/// }
-/// ```
-///
-/// `Some` when this is such a process: then its work is done, and `main` is to return the code.
-#[must_use]
-pub fn module_host() -> Option<ExitCode> {
-    process::this_program_is_a_host();
-    let is_host = std::env::args_os().nth(1).is_some_and(|argument| argument == process::ARGUMENT);
-    is_host.then(child::run)
-}
-
 /// How often the parent looks whether the process hangs.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a process may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// Pieces of 4 kB that are heard of a library at a time.
-const MOST_NOISE: usize = 64;
 
 /// A device whose library answers with errors only is looked for by a new process, after this time at the earliest.
 const RENEW_AFTER: Duration = Duration::from_secs(30);
@@ -348,56 +323,26 @@ impl Host {
         self.link().as_ref()?.in_flight.get(&job).map(|flight| flight.logins.clone())
     }
 
+    /// Whether it takes longer than anything that still works.
+    fn hangs(&self, now: Instant, started: Instant) -> Option<String> {
+        match self.link().as_ref() {
+            Some(link) => link.late(now, &self.profile, self.impatient),
+            None if now.since(started) <= self.profile.module.init_timeout() => None,
+            None => Some("did not start in time and was ended".to_owned()),
+        }
+    }
+
     /// What the library says on its standard error is kept from the terminal.
     fn listen(&self, child: &mut Child) {
-        let mut buffer = [0; 4096];
-        // What a library says without end is heard again in the next round.
-        for _ in 0..MOST_NOISE {
-            let length = match child.noise.as_mut().map(|noise| noise.read(&mut buffer)) {
-                // Closed by the library: listening on would be told so for ever.
-                Some(Ok(0)) => {
-                    child.noise = None;
-                    return;
-                }
-                Some(Ok(length)) => length,
-                Some(Err(_)) | None => return,
-            };
-            let said = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-            for line in said.lines().take(20) {
-                let line = super::uri::printable(line);
-                tracing::debug!(library = %self.path.display(), line, "the library says");
-            }
-        }
+        child.hear(|line| {
+            let line = super::uri::printable(line);
+            tracing::debug!(library = %self.path.display(), line, "the library says");
+        });
     }
 
     /// Whether the last answers all said that the device is gone, and nobody waits for another.
     fn is_at_a_loss(&self) -> bool {
         self.link().as_ref().is_some_and(|link| link.gone >= GONE_IN_A_ROW && link.in_flight.is_empty())
-    }
-
-    /// Whether a job takes longer than anything that still works.
-    fn hangs(&self, now: Instant, started: Instant) -> Option<String> {
-        let guard = self.link();
-        let Some(link) = guard.as_ref() else {
-            let greeted = now.since(started) <= self.profile.module.init_timeout();
-            return (!greeted).then(|| "did not start in time and was ended".to_owned());
-        };
-        // A job may wait for another, and in the middle of one the library may be initialized anew.
-        let init = self.profile.module.init_timeout();
-        let limit = init + self.profile.sign.call_timeout() * 2;
-        let own = |flight: &InFlight| match &flight.job {
-            Job::Sign(_) | Job::Find(_) => Duration::ZERO,
-            Job::Try { trial, .. } => trial.lasts(&self.profile.module),
-            // A long key takes as long as whoever asked for it is willing to wait.
-            Job::Generate { .. } => flight.deadline.since(flight.sent),
-            _ => init,
-        };
-        let longest = link.in_flight.values().map(own).max().unwrap_or_default();
-        let late = link.in_flight.values().find(|flight| {
-            now.since(flight.sent) > limit + longest || (self.impatient && now >= flight.deadline)
-        })?;
-        let waited = now.since(late.sent).as_secs();
-        Some(format!("hung in {} for {waited} s and was ended", late.job.name()))
     }
 
     /// Ends what is left of a process and settles its jobs. Whether it had answered anything, and what became of it.
@@ -437,6 +382,7 @@ impl Host {
     /// A job that changes nothing is done once more by the next process, when a crash took it along: it may have been
     /// another one's fault.
     fn settle(&self, mut flight: InFlight, closed: bool, died: bool, error: &Error) {
+        flight.logins.lost();
         let repeatable = matches!(flight.job, Job::Sign(_) | Job::Find(_) | Job::Certificates(_));
         if closed {
             flight.reply.send(Err(Error::Closed));

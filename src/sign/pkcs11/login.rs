@@ -1,14 +1,13 @@
 //! Who may log in: every C_Login is authorised here first, and its outcome is told here afterwards.
 //!
 //! A PIN that is tried too often locks a card whose other secrets may be lost. So all that can be known without a try
-//! is looked at before one, a refused PIN is remembered for as long as this object lives, and only a person who types
-//! a PIN anew gets another try. The keeper of this memory stands outside of the library's own process: it survives a
-//! library that crashes.
+//! is looked at before one, a refused PIN is remembered ([`super::guard`]), and only a changed source or a person who
+//! types a PIN anew gets another try. The keeper of this memory stands outside of the library's own process: it survives
+//! a library that crashes.
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -16,10 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calls::DeviceInfo,
+    guard::{Guard, PinFlags, TriedBy, Try},
     profile::{ContextPin, Profile, ProtectedPath},
     uri::{Uri, printable, trimmed},
 };
-use crate::sign::PinProblem;
+use crate::{secret::Origin, sign::PinProblem};
 
 /// Which of a device's logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,8 +51,9 @@ pub struct PinRequest {
 pub enum PinAnswer {
     /// Nothing: right for devices with a pad of their own.
     None,
-    /// A PIN out of a file, a credential, a program: given again, it would be the same one.
-    Stored(SecretString),
+    /// A PIN out of a file, a credential, a program: given again, it would be the same one. With where it came from, if
+    /// that is known: only of an ordinary file can be seen that it has been changed.
+    Stored(SecretString, Option<Origin>),
     /// A PIN that a person has just typed.
     Typed(SecretString),
 }
@@ -72,7 +73,8 @@ impl Pin {
     /// A PIN that `read` gives out of a store. `None` means that there is no PIN to give: right for devices with a pad
     /// of their own, and [`PinProblem::Missing`] for all others.
     pub fn new(read: impl Fn() -> Result<Option<SecretString>, PinProblem> + Send + Sync + 'static) -> Self {
-        let read = move |_: &PinRequest| Ok(read()?.map_or(PinAnswer::None, PinAnswer::Stored));
+        let read =
+            move |_: &PinRequest| Ok(read()?.map_or(PinAnswer::None, |pin| PinAnswer::Stored(pin, None)));
         Self { read: Arc::new(read), signature: None, typed: false }
     }
 
@@ -151,6 +153,7 @@ impl DeviceId {
 pub(super) struct LoginRequest {
     pub(super) device: DeviceId,
     pub(super) login: Login,
+    pub(super) count_low: bool,
     pub(super) locked: bool,
     pub(super) final_try: bool,
     pub(super) pin_pad: bool,
@@ -163,11 +166,16 @@ impl LoginRequest {
         Self {
             device: DeviceId::of(info),
             login,
+            count_low: info.pin_count_is_low(),
             locked: info.is_locked(),
             final_try: info.is_at_final_try(),
             pin_pad: info.has_pin_pad(),
             pin_length: info.pin_length,
         }
+    }
+
+    pub(super) fn flags(&self) -> PinFlags {
+        PinFlags { count_low: self.count_low, final_try: self.final_try, locked: self.locked }
     }
 }
 
@@ -181,30 +189,34 @@ pub(super) enum LoginOutcome {
 
 /// Authorises logins and is told how they ended.
 pub(super) trait Logins: Send + Sync {
+    /// Held from before a login is authorised until it is told how it ended: what the next one may do depends on it.
+    fn turn(&self) -> MutexGuard<'_, ()>;
     /// The PIN for one C_Login; `None` stands for NULL: the device has a pad.
     fn authorize(&self, request: &LoginRequest) -> Result<Option<SecretString>, PinProblem>;
     /// To be called after every C_Login, however it ended. `true`: a person may be asked again.
     fn ended(&self, request: &LoginRequest, outcome: &LoginOutcome) -> bool;
+    /// How a C_Login ended will never be known, if one was under way.
+    fn lost(&self) {}
 }
 
 /// A person who mistypes is asked this often.
 const MOST_TYPED: u8 = 3;
 
-/// What this process knows of PINs that were refused.
-#[derive(Debug, Default)]
-pub(super) struct Guard {
-    refused: Mutex<HashMap<(DeviceId, Login), u8>>,
-}
-
 /// The guard, as one job meets it: with the PIN of its signer and the rules of its kind of device.
 pub(super) struct Guarded {
-    pub(super) guard: Arc<Guard>,
-    pub(super) pin: Option<Pin>,
-    pub(super) profile: Arc<Profile>,
+    guard: Arc<Guard>,
+    pin: Option<Pin>,
+    profile: Arc<Profile>,
+    made: Mutex<Option<Try>>,
 }
 
 impl Logins for Guarded {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.guard.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn authorize(&self, request: &LoginRequest) -> Result<Option<SecretString>, PinProblem> {
+        self.lost();
         if request.locked {
             return Err(PinProblem::Locked);
         }
@@ -213,11 +225,22 @@ impl Logins for Guarded {
             return Err(PinProblem::FinalTry);
         }
         let refused = self.guard.refused(request);
-        if refused > 0 && (!typed || refused >= MOST_TYPED) {
+        if refused >= MOST_TYPED {
             return Err(PinProblem::RefusedBefore);
         }
         if self.profile.login.protected_path == ProtectedPath::Always {
             return Ok(None);
+        }
+        // Before a program is run for it, or a person asked.
+        if let Some(known) = self.guard.known(request, &self.profile)? {
+            let may_allow = known.may_allow(request.flags(), self.profile.login.flags_reliable);
+            if !typed && !may_allow && !self.is_pad(request) {
+                return Err(PinProblem::RefusedBefore);
+            }
+            if known.spent > refused {
+                let (device, spent) = (request.device.name(), known.spent);
+                tracing::warn!(device, spent, "tries of this PIN have been spent since the last good login");
+            }
         }
         let asked = PinRequest {
             device: request.device.name(),
@@ -225,33 +248,31 @@ impl Logins for Guarded {
             refused,
             last_try: request.final_try,
         };
-        match self.read(&asked)? {
-            PinAnswer::None => {
-                let pad = match self.profile.login.protected_path {
-                    ProtectedPath::Auto => request.pin_pad,
-                    ProtectedPath::Always => true,
-                    ProtectedPath::Never => false,
-                };
-                if pad { Ok(None) } else { Err(PinProblem::Missing) }
-            }
-            // A person might have been asked, and was not: a stored PIN came first. It is the one that was refused.
-            PinAnswer::Stored(_) if refused > 0 => Err(PinProblem::RefusedBefore),
-            PinAnswer::Stored(_) if request.final_try => Err(PinProblem::FinalTry),
-            PinAnswer::Stored(pin) | PinAnswer::Typed(pin) => {
-                self.check(&pin, request)?;
-                self.guard.spend(request);
-                Ok(Some(pin))
-            }
+        let (pin, by) = match self.read(&asked)? {
+            PinAnswer::None if !self.is_pad(request) => return Err(PinProblem::Missing),
+            PinAnswer::None if refused > 0 => return Err(PinProblem::RefusedBefore),
+            PinAnswer::None => (None, TriedBy::Pad),
+            PinAnswer::Stored(_, _) if request.final_try => return Err(PinProblem::FinalTry),
+            // A person might have been asked, and was not: a stored PIN came first.
+            PinAnswer::Stored(pin, origin) => (Some(pin), TriedBy::Source(origin)),
+            PinAnswer::Typed(pin) => (Some(pin), TriedBy::Person),
+        };
+        if let Some(pin) = &pin {
+            self.check(pin, request)?;
         }
+        *self.made() = Some(self.guard.begin(request, &self.profile, by)?);
+        Ok(pin)
     }
 
     fn ended(&self, request: &LoginRequest, outcome: &LoginOutcome) -> bool {
+        let made = self.made().take();
         match outcome {
             LoginOutcome::Done => {
-                self.guard.clear(request);
+                self.guard.succeeded(request, made);
                 false
             }
             LoginOutcome::Refused(code) => {
+                self.guard.failed(request, made, code);
                 let device = request.device.name();
                 tracing::warn!(device, code, "the login was refused; this PIN is not tried again");
                 let typed = self.pin.as_ref().is_some_and(Pin::is_typed);
@@ -259,9 +280,30 @@ impl Logins for Guarded {
             }
         }
     }
+
+    fn lost(&self) {
+        *self.made() = None;
+    }
 }
 
 impl Guarded {
+    pub(super) fn new(guard: Arc<Guard>, pin: Option<Pin>, profile: Arc<Profile>) -> Self {
+        Self { guard, pin, profile, made: Mutex::default() }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Try>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the PIN, when none is given, is typed on the device itself.
+    fn is_pad(&self, request: &LoginRequest) -> bool {
+        match self.profile.login.protected_path {
+            ProtectedPath::Auto => request.pin_pad,
+            ProtectedPath::Always => true,
+            ProtectedPath::Never => false,
+        }
+    }
+
     fn read(&self, asked: &PinRequest) -> Result<PinAnswer, PinProblem> {
         let Some(pin) = &self.pin else { return Ok(PinAnswer::None) };
         match (asked.login, &pin.signature) {
@@ -287,31 +329,16 @@ impl Guarded {
     }
 }
 
-impl Guard {
-    fn refused(&self, request: &LoginRequest) -> u8 {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.get(&key(request)).copied().unwrap_or(0)
-    }
-
-    /// Counts the try before it is made: an outcome that is never learnt was a wrong PIN.
-    fn spend(&self, request: &LoginRequest) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = refused.entry(key(request)).or_default();
-        *count = count.saturating_add(1);
-    }
-
-    fn clear(&self, request: &LoginRequest) {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(request));
-    }
-}
-
-fn key(request: &LoginRequest) -> (DeviceId, Login) {
-    (request.device.clone(), request.login)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
+
+    use super::{super::guard::PinRecords, *};
+    use crate::clock::SystemClock;
+
+    fn stored(pin: SecretString) -> PinAnswer {
+        PinAnswer::Stored(pin, None)
+    }
 
     fn request(final_try: bool) -> LoginRequest {
         let device = DeviceId {
@@ -321,13 +348,22 @@ mod tests {
             model: String::new(),
         };
         let pin_length = (4, 8);
-        LoginRequest { device, login: Login::User, locked: false, final_try, pin_pad: false, pin_length }
+        LoginRequest {
+            device,
+            login: Login::User,
+            count_low: final_try,
+            locked: false,
+            final_try,
+            pin_pad: false,
+            pin_length,
+        }
     }
 
     /// With a source that may ask a person, and answers `answer`.
     fn guarded(answer: fn(SecretString) -> PinAnswer) -> Guarded {
         let pin = Pin::asking(true, move |_| Ok(answer(SecretString::from("1234"))));
-        Guarded { guard: Arc::default(), pin: Some(pin), profile: Arc::new(Profile::unknown()) }
+        let guard = Guard::new(Path::new("/m.so"), PinRecords::Memory, SystemClock::shared());
+        Guarded::new(Arc::new(guard), Some(pin), Arc::new(Profile::unknown()))
     }
 
     fn refused() -> LoginOutcome {
@@ -336,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_stored_pin_is_tried_once_even_where_a_person_could_have_been_asked() {
-        let logins = guarded(PinAnswer::Stored);
+        let logins = guarded(stored);
         assert!(logins.authorize(&request(false)).is_ok());
         logins.ended(&request(false), &refused());
         assert_eq!(logins.authorize(&request(false)).unwrap_err(), PinProblem::RefusedBefore);
@@ -344,7 +380,7 @@ mod tests {
 
     #[test]
     fn the_last_try_is_a_persons_to_spend_and_not_a_stored_pins() {
-        assert_eq!(guarded(PinAnswer::Stored).authorize(&request(true)).unwrap_err(), PinProblem::FinalTry);
+        assert_eq!(guarded(stored).authorize(&request(true)).unwrap_err(), PinProblem::FinalTry);
         assert!(guarded(PinAnswer::Typed).authorize(&request(true)).is_ok());
     }
 

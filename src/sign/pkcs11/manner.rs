@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HostProgram, Profiles};
+use super::{HostProgram, PinRecords, Profiles};
 
 /// How libraries are run.
 #[derive(Clone, Debug)]
@@ -19,6 +19,9 @@ pub struct Manner {
     /// ([`check_trust`](super::check_trust)). Such a library sees the PIN. For a person who has looked at it, and for
     /// tests that build their own.
     pub trust_any: bool,
+    /// Where it is kept how many PIN tries have been spent. In memory by default; programs that are started again and
+    /// again, by a supervisor for example, want [`PinRecords::Usual`], as the pipeline and the command line do.
+    pub pin_records: PinRecords,
 }
 
 impl Default for Manner {
@@ -28,6 +31,7 @@ impl Default for Manner {
             program: HostProgram::default(),
             look_around: false,
             trust_any: false,
+            pin_records: PinRecords::Memory,
         }
     }
 }

@@ -17,11 +17,12 @@ use tokio::sync::oneshot;
 
 use super::{
     Manner, ModuleDescription, Pin, Profile, Profiles, Uri,
+    guard::Guard,
     host::Host,
     installed::check_trust,
     job::{Answer, Job},
     lane::Lane,
-    login::{Guard, Guarded},
+    login::Guarded,
     owner::Owner,
     profile::Isolation,
     queue::{Queue, Ticket},
@@ -39,8 +40,6 @@ use crate::{
 pub struct Modules {
     clock: Arc<dyn Clock>,
     manner: Manner,
-    /// One for all: a device may be reached through several libraries.
-    guard: Arc<Guard>,
     by_file: Mutex<HashMap<FileId, Arc<Module>>>,
 }
 
@@ -73,7 +72,7 @@ impl Modules {
     /// The same, in a manner of one's own.
     #[must_use]
     pub fn build(clock: Arc<dyn Clock>, manner: Manner) -> Arc<Self> {
-        Arc::new(Self { clock, manner, guard: Arc::default(), by_file: Mutex::default() })
+        Arc::new(Self { clock, manner, by_file: Mutex::default() })
     }
 
     /// The profiles by which devices are known.
@@ -184,13 +183,14 @@ impl Modules {
             let owner = Owner::new(path.clone(), profile.clone(), self.clock.clone(), generation.clone());
             Backend::Threads(Arc::new(owner))
         };
+        let guard = Guard::new(&path, self.manner.pin_records.clone(), self.clock.clone());
         let module = Arc::new(Module {
             path,
             profile,
             clock: self.clock.clone(),
             queue,
             generation,
-            guard: self.guard.clone(),
+            guard: Arc::new(guard),
             backend,
             threads: Mutex::default(),
         });
@@ -263,7 +263,7 @@ impl Module {
             return Err(Error::Deadline);
         }
         let (reply, answer) = oneshot::channel();
-        let logins = Arc::new(Guarded { guard: self.guard.clone(), pin, profile: self.profile.clone() });
+        let logins = Arc::new(Guarded::new(self.guard.clone(), pin, self.profile.clone()));
         let ticket = Ticket {
             job,
             make,

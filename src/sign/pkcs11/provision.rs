@@ -92,6 +92,7 @@ fn with_first_pin(
 ) -> Result<(), Error> {
     let request = LoginRequest::new(info, Login::User);
     let problem = |problem| Error::Pin { device: request.device.name(), problem };
+    let _turn = logins.turn();
     let pin = logins.authorize(&request).map_err(problem)?.ok_or_else(|| problem(PinProblem::Missing))?;
     act(&pin)?;
     logins.ended(&request, &LoginOutcome::Done);

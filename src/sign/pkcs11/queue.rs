@@ -212,9 +212,14 @@ mod tests {
     };
 
     /// Nobody logs in.
-    struct NoLogins;
+    #[derive(Default)]
+    struct NoLogins(Mutex<()>);
 
     impl Logins for NoLogins {
+        fn turn(&self) -> MutexGuard<'_, ()> {
+            self.0.lock().unwrap()
+        }
+
         fn authorize(&self, _: &LoginRequest) -> Result<Option<secrecy::SecretString>, PinProblem> {
             Err(PinProblem::Missing)
         }
@@ -235,7 +240,7 @@ mod tests {
                 job,
                 make: None,
                 made: None,
-                logins: Arc::new(NoLogins),
+                logins: Arc::new(NoLogins::default()),
                 deadline,
                 reply: Box::new(reply),
                 again: false,

@@ -334,6 +334,7 @@ pub(super) fn try_login(
 ) -> Result<(), Refusal> {
     let problem =
         |problem, again| Refusal { error: Error::Pin { device: request.device.name(), problem }, again };
+    let _turn = logins.turn();
     let pin = logins.authorize(request).map_err(|why| problem(why, false))?;
     let code = match session.login(user, pin.as_ref()) {
         Ok(()) => {

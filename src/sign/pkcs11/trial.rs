@@ -11,7 +11,7 @@ mod particulars;
 pub(super) use self::bench::Bench;
 pub use self::particulars::{ListedMechanism, MechanismUse, Particulars, TriedKey};
 
-use std::time::Duration;
+use std::{sync::MutexGuard, time::Duration};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -207,6 +207,10 @@ impl Device {
 pub(super) struct OneTry<'a>(pub(super) &'a dyn Logins);
 
 impl Logins for OneTry<'_> {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn()
+    }
+
     fn authorize(&self, request: &LoginRequest) -> Result<Option<SecretString>, PinProblem> {
         self.0.authorize(request)
     }
@@ -214,5 +218,9 @@ impl Logins for OneTry<'_> {
     fn ended(&self, request: &LoginRequest, outcome: &LoginOutcome) -> bool {
         self.0.ended(request, outcome);
         false
+    }
+
+    fn lost(&self) {
+        self.0.lost();
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     io,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     thread,
     time::Duration,
 };
@@ -27,11 +27,31 @@ use crate::{
     sign::{Error, MakeMessage, PinProblem},
 };
 
+/// Makes this program able to run PKCS#11 libraries in processes of their own. To be called first in `main`:
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     if let Some(code) = segl::sign::pkcs11::module_host() {
+///         return code;
+///     }
+///     // …
+///     std::process::ExitCode::SUCCESS
+/// }
+/// ```
+///
+/// `Some` when this is such a process: then its work is done, and `main` is to return the code.
+#[must_use]
+pub fn module_host() -> Option<ExitCode> {
+    process::this_program_is_a_host();
+    let is_host = std::env::args_os().nth(1).is_some_and(|argument| argument == process::ARGUMENT);
+    is_host.then(run)
+}
+
 /// How long the lanes may take to end their jobs and finalize the library once the parent has gone.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs until the parent closes its end.
-pub(super) fn run() -> ExitCode {
+fn run() -> ExitCode {
     match serve() {
         Ok(()) => {
             process::end();
@@ -59,7 +79,7 @@ fn serve() -> Result<(), String> {
             Arc::new(AtomicU64::new(0)),
         ),
         jobs,
-        logins: Arc::new(Mutex::new(logins)),
+        logins: Arc::new(Parent { turn: Mutex::default(), channel: Mutex::new(logins) }),
     });
     let lane = |_| {
         let host = host.clone();
@@ -101,7 +121,7 @@ fn greet(jobs: &Channel) -> Result<Hello, String> {
 struct Host {
     owner: Owner,
     jobs: Channel,
-    logins: Arc<Mutex<Channel>>,
+    logins: Arc<Parent>,
 }
 
 impl Host {
@@ -114,7 +134,7 @@ impl Host {
             };
             let made = message.as_ref().map(|(_, made)| *made);
             let make = message.map(|(message, _)| Box::new(move || message) as MakeMessage);
-            let logins = RemoteLogins { job: id, channel: self.logins.clone() };
+            let logins = RemoteLogins { job: id, parent: self.logins.clone() };
             let answer = if SystemClock.now() >= expires {
                 Err(Error::Deadline)
             } else {
@@ -146,7 +166,13 @@ fn receive<'a>(channel: &Channel, buffer: &'a mut [u8]) -> Result<Option<&'a [u8
 /// Logins are authorised by the parent, who also has the PIN: this process keeps none.
 struct RemoteLogins {
     job: u64,
-    channel: Arc<Mutex<Channel>>,
+    parent: Arc<Parent>,
+}
+
+/// The way to the parent, who must not wait for one login to end while it is asked about the next.
+struct Parent {
+    turn: Mutex<()>,
+    channel: Mutex<Channel>,
 }
 
 impl RemoteLogins {
@@ -156,7 +182,7 @@ impl RemoteLogins {
         question: &LoginQuestion,
         read: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<T, String> {
-        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = self.parent.channel.lock().unwrap_or_else(PoisonError::into_inner);
         channel.send(&encoded(question)?).map_err(|why| why.to_string())?;
         let mut buffer = pin_buffer();
         let reply = receive(&channel, &mut buffer)?.ok_or("the parent has gone")?;
@@ -165,6 +191,10 @@ impl RemoteLogins {
 }
 
 impl Logins for RemoteLogins {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.parent.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn authorize(&self, request: &LoginRequest) -> Result<Option<SecretString>, PinProblem> {
         let question = LoginQuestion::Authorize { job: self.job, request: request.clone() };
         self.ask(&question, decoded_pin).map_err(PinProblem::Source)?

@@ -5,6 +5,7 @@ use super::{
         code::is_gone,
         job::{Answer, Job},
         login::Logins,
+        profile::Profile,
         queue::{Reply, Ticket},
     },
     frame::{Pieces, ToHost, encoded},
@@ -112,6 +113,27 @@ impl Link {
             signature.message = flight.message.map(|(message, _)| message).unwrap_or_default();
         }
         Ok(Some((answer, flight.reply)))
+    }
+
+    /// What to say of the process when one of its jobs takes longer than anything that still works. `impatient`: or
+    /// longer than who asked for it waits.
+    pub(super) fn late(&self, now: Instant, profile: &Profile, impatient: bool) -> Option<String> {
+        // A job may wait for another, and in the middle of one the library may be initialized anew.
+        let init = profile.module.init_timeout();
+        let limit = init + profile.sign.call_timeout() * 2;
+        let own = |flight: &InFlight| match &flight.job {
+            Job::Sign(_) | Job::Find(_) => Duration::ZERO,
+            Job::Try { trial, .. } => trial.lasts(&profile.module),
+            // A long key takes as long as whoever asked for it is willing to wait.
+            Job::Generate { .. } => flight.deadline.since(flight.sent),
+            _ => init,
+        };
+        let longest = self.in_flight.values().map(own).max().unwrap_or_default();
+        let late = self.in_flight.values().find(|flight| {
+            now.since(flight.sent) > limit + longest || (impatient && now >= flight.deadline)
+        })?;
+        let waited = now.since(late.sent).as_secs();
+        Some(format!("hung in {} for {waited} s and was ended", late.job.name()))
     }
 }
 

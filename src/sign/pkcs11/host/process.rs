@@ -2,7 +2,8 @@
 //! with us. Linux.
 
 use std::{
-    env, io,
+    env,
+    io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt,
@@ -28,6 +29,10 @@ use rustix::{
 
 /// First argument of a program that is to be the process of a library.
 pub(super) const ARGUMENT: &str = "--segl-module-host";
+
+/// Pieces of 4 kB that are heard of a library at a time, and lines of each.
+const MOST_NOISE: usize = 64;
+const MOST_LINES: usize = 20;
 
 /// Whether this program's `main` begins with [`module_host`](super::module_host).
 static IS_HOST: AtomicBool = AtomicBool::new(false);
@@ -206,6 +211,25 @@ impl Child {
         let flags = rustix::fs::fcntl_getfl(&noise)?;
         rustix::fs::fcntl_setfl(&noise, flags | rustix::fs::OFlags::NONBLOCK)?;
         Ok(Self { process, jobs, logins, noise: Some(noise) })
+    }
+
+    /// Hands what the library has said on its standard error to `heard`, line by line.
+    pub(super) fn hear(&mut self, mut heard: impl FnMut(&str)) {
+        let mut buffer = [0; 4096];
+        // What is said without end is heard again in the next round.
+        for _ in 0..MOST_NOISE {
+            let length = match self.noise.as_mut().map(|noise| noise.read(&mut buffer)) {
+                // Closed by the library: listening on would be told so for ever.
+                Some(Ok(0)) => {
+                    self.noise = None;
+                    return;
+                }
+                Some(Ok(length)) => length,
+                Some(Err(_)) | None => return,
+            };
+            let said = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+            said.lines().take(MOST_LINES).for_each(&mut heard);
+        }
     }
 
     /// Ends it, whatever it is doing, unless it has ended already; how it ended.

@@ -1,0 +1,199 @@
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use super::super::{
+    login::{DeviceId, Login, LoginRequest},
+    profile::LockoutScope,
+    uri::{Uri, printable},
+};
+use crate::secret::Origin;
+
+/// Without a person, no more tries than these are made since the last login that went well.
+pub const MOST_SPENT: u8 = 2;
+
+/// The version of the form that records are written in.
+const VERSION: u8 = 1;
+
+/// Far more than a record takes.
+pub(super) const LONGEST: usize = 16 * 1024;
+
+/// What is remembered of a device on which PIN tries have been spent since the last login that went well.
+///
+/// Nothing in it comes from a PIN: whoever stole a hash of six digits would soon have the digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PinRecord {
+    version: u8,
+    /// The library through which it was tried.
+    pub module: PathBuf,
+    /// As the device calls itself.
+    pub label: String,
+    /// Its serial number, which may be the same on all devices of a maker.
+    pub serial: String,
+    /// Who made it.
+    pub manufacturer: String,
+    /// Its model.
+    pub model: String,
+    /// Which of its logins.
+    pub login: Login,
+    /// How many tries: each is counted before it is made.
+    pub spent: u8,
+    /// When the last one was made, in seconds since 1970.
+    pub at: u64,
+    /// Who gave the PIN for the last one.
+    pub by: TriedBy,
+    /// What the device answered to it (a CKR code); `None` when that was never learnt.
+    pub answer: Option<String>,
+    /// What the device said of its PIN before it.
+    pub flags: PinFlags,
+}
+
+/// Who gave a PIN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TriedBy {
+    /// A source; which one is not known for PINs that a program gave in its own way.
+    Source(Option<Origin>),
+    /// A person at a terminal.
+    Person,
+    /// A person at the device's own pad.
+    Pad,
+}
+
+/// What a device says of its PIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PinFlags {
+    /// A wrong one was entered since the last good login (`CKF_USER_PIN_COUNT_LOW`).
+    pub count_low: bool,
+    /// One try is left (`CKF_USER_PIN_FINAL_TRY`).
+    pub final_try: bool,
+    /// None is left (`CKF_USER_PIN_LOCKED`).
+    pub locked: bool,
+}
+
+/// What stands between a program and the next try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Standing {
+    /// The source has been changed since: one more try will be made.
+    Changed,
+    /// The next try waits until this source is changed, or a person unblocks it.
+    UntilChanged(String),
+    /// The PIN came from where no change can be seen to be a person's: a person unblocks it.
+    UntilUnblocked,
+    /// So many tries have been spent that only a person unblocks it, whatever is changed.
+    Exhausted,
+}
+
+impl PinRecord {
+    /// For the first try.
+    pub(super) fn new(module: &Path, request: &LoginRequest) -> Self {
+        let DeviceId { label, serial, manufacturer, model } = request.device.clone();
+        Self {
+            version: VERSION,
+            module: module.to_owned(),
+            label,
+            serial,
+            manufacturer,
+            model,
+            login: request.login,
+            spent: 0,
+            at: 0,
+            by: TriedBy::Source(None),
+            answer: None,
+            flags: request.flags(),
+        }
+    }
+
+    /// The record in `bytes`, which is kept under `name`.
+    pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Self, String> {
+        let record: Self = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
+        if record.version != VERSION {
+            return Err(format!("it is of version {}, and this program knows {VERSION}", record.version));
+        }
+        let is_own = |scope| record.name(scope) == name;
+        if !is_own(LockoutScope::Token) && !is_own(LockoutScope::Device) {
+            return Err("it is another device's".into());
+        }
+        Ok(record)
+    }
+
+    pub(super) fn written(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec_pretty(self).map_err(|why| why.to_string())
+    }
+
+    /// What the record is kept under: what can be locked, by its hash.
+    pub(super) fn name(&self, scope: LockoutScope) -> String {
+        let label = if scope == LockoutScope::Device { "" } else { &self.label };
+        let module = self.module.to_string_lossy();
+        let login = match self.login {
+            Login::User => "user",
+            Login::Signature => "signature",
+        };
+        let mut text = String::new();
+        for part in [module.as_ref(), &self.manufacturer, &self.model, &self.serial, label, login] {
+            // With its length before it, so that no two sets of parts look the same.
+            text.push_str(&format!("{}:{part}", part.len()));
+        }
+        format!("pin-{}.json", hex::encode(digest(&SHA256, text.as_bytes())))
+    }
+
+    /// The device, as `label (serial)`.
+    #[must_use]
+    pub fn device(&self) -> String {
+        printable(&format!("{} ({})", self.label, self.serial))
+    }
+
+    /// Whether `uri` may mean this device.
+    #[must_use]
+    pub fn is_named_by(&self, uri: &Uri) -> bool {
+        uri.matches_device(&self.label, &self.serial, &self.manufacturer, &self.model)
+    }
+
+    /// Whether a PIN from `now` may be tried although those before it were refused.
+    pub(super) fn allows(&self, now: Option<&Origin>, flags: PinFlags, flags_reliable: bool) -> bool {
+        self.spent < MOST_SPENT
+            && (self.was_not_spent(flags, flags_reliable)
+                || matches!((&self.by, now), (TriedBy::Source(Some(before)), Some(now)) if before.has_changed(now)))
+    }
+
+    /// Whether it is worth asking the source again: it may have changed.
+    pub(in super::super) fn may_allow(&self, flags: PinFlags, flags_reliable: bool) -> bool {
+        self.spent < MOST_SPENT
+            && (self.was_not_spent(flags, flags_reliable)
+                || matches!(&self.by, TriedBy::Source(Some(origin)) if origin.shows_changes()))
+    }
+
+    /// The device was lost in the middle of a login and says now, and is known to say so truthfully, that no wrong PIN
+    /// was entered.
+    fn was_not_spent(&self, flags: PinFlags, flags_reliable: bool) -> bool {
+        let lost = self.answer.as_deref().is_none_or(|code| LOST.contains(&code));
+        flags_reliable && lost && self.flags == PinFlags::default() && flags == PinFlags::default()
+    }
+
+    /// What stands between a program and the next try, as things are now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.spent >= MOST_SPENT {
+            return Standing::Exhausted;
+        }
+        match &self.by {
+            TriedBy::Source(Some(origin)) if origin.shows_changes() => {
+                let changed = origin.looked_at_again().is_some_and(|now| origin.has_changed(&now));
+                if changed { Standing::Changed } else { Standing::UntilChanged(origin.source().to_owned()) }
+            }
+            _ => Standing::UntilUnblocked,
+        }
+    }
+}
+
+/// Answers of a device that went away, which say nothing of the PIN.
+const LOST: [&str; 4] =
+    ["CKR_DEVICE_ERROR", "CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT", "CKR_SESSION_HANDLE_INVALID"];

@@ -1,0 +1,326 @@
+//! However often and in whatever way Segl is started, a wrong PIN is not tried until the device locks. With the real
+//! program and the real SoftHSM2 behind a library that writes down every call, which Segl takes for that of an unknown
+//! device: one that can lock.
+
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+)]
+
+#[path = "support/softhsm.rs"]
+mod softhsm;
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{BufRead, BufReader},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use rustix::{
+    fs::{FileType, Mode},
+    process::{Pid, Signal, kill_process},
+};
+use tempfile::TempDir;
+
+use self::softhsm::{LIBRARY, PIN, SO_PIN, spy};
+
+const WRONG_PIN: &str = "0815-4711";
+
+/// A folder on a disk with a SoftHSM2 of its own, and the state of Segl.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2");
+        let target = fs::canonicalize(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let desk = Self(tempfile::tempdir_in(target).unwrap());
+        fs::create_dir(desk.path("tokens")).unwrap();
+        let configuration =
+            format!("directories.tokendir = {}\nobjectstore.backend = file\n", desk.path("tokens").display());
+        fs::write(desk.path("softhsm2.conf"), configuration + "log.level = ERROR\n").unwrap();
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", "ci", "--so-pin", SO_PIN, "--pin", PIN])
+            .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let library = spy().expect("pkcs11-spy is missing: apt-get install opensc-pkcs11");
+        let signer = |name: &str, pin: &str| {
+            format!(
+                "[signers.{name}]\nkey = \"pkcs11:token=ci?module-path={}\"\npin = {pin:?}\n",
+                library.display()
+            )
+        };
+        let pin_file = format!("file:{}", desk.path("pin").display());
+        let configuration =
+            ["schema = 1\n".into(), signer("file", &pin_file), signer("credential", "credential:hsm-pin")];
+        fs::write(desk.path("segl.toml"), configuration.concat()).unwrap();
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a PIN, into a new file each time.
+    fn keep(&self, name: &str, pin: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // The old file is there until the new one is: no two have one inode.
+        fs::write(self.path("new"), pin).unwrap();
+        fs::set_permissions(self.path("new"), Permissions::from_mode(0o600)).unwrap();
+        fs::rename(self.path("new"), path).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_segl"));
+        command
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_remove("SEGL_CONFIG")
+            .env("HOME", self.0.path())
+            .env("STATE_DIRECTORY", self.path("state"))
+            .env("CREDENTIALS_DIRECTORY", self.path("credentials"))
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .env("PKCS11SPY", LIBRARY)
+            .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn segl(&self, arguments: &[&str]) -> Said {
+        Said::from(self.command(arguments).output().unwrap())
+    }
+
+    /// Looks for the only key of `signer`, which takes a login; there is none, which is seen after the login.
+    fn log_in(&self, signer: &str) -> Said {
+        self.segl(&["keys", "jwk", signer])
+    }
+
+    fn logins(&self) -> usize {
+        let log = fs::read_to_string(self.path("spy.log")).unwrap_or_default();
+        log.lines().filter(|line| line.split_once(": ").is_some_and(|(_, name)| name == "C_Login")).count()
+    }
+
+    fn records(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.path("state")) else { return Vec::new() };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+    }
+}
+
+/// What one start of the program said.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let said = Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+        for pin in [PIN, WRONG_PIN] {
+            assert!(!said.out.contains(pin) && !said.err.contains(pin), "a PIN was printed: {said:?}");
+        }
+        said
+    }
+}
+
+impl Said {
+    #[track_caller]
+    fn refused(&self, sentence: &str) {
+        assert_eq!(self.code, Some(2), "{self:?}");
+        assert!(self.err.contains(sentence), "{self:?}");
+    }
+
+    /// The login went well: what is missing is the key.
+    #[track_caller]
+    fn logged_in(&self) {
+        assert!(self.err.contains("no private key matches"), "{self:?}");
+    }
+}
+
+const REFUSED_BEFORE: &str = "was refused before; it was not tried again";
+
+#[test]
+fn a_hundred_starts_with_a_wrong_pin_spend_one_try() {
+    let desk = Desk::new();
+    desk.keep("pin", WRONG_PIN);
+    desk.log_in("file").refused("refused the PIN (CKR_PIN_INCORRECT)");
+    for _ in 1..100 {
+        desk.log_in("file").refused(REFUSED_BEFORE);
+    }
+    assert_eq!(desk.logins(), 1);
+    let record = fs::read_to_string(&desk.records()[0]).unwrap();
+    assert!(!record.contains(WRONG_PIN) && record.contains("\"spent\": 1"), "{record}");
+}
+
+#[test]
+fn a_credential_that_is_made_anew_at_each_of_a_hundred_starts_spends_one_try() {
+    let desk = Desk::new();
+    for _ in 0..100 {
+        desk.keep("credentials/hsm-pin", WRONG_PIN);
+        assert_eq!(desk.log_in("credential").code, Some(2));
+    }
+    assert_eq!(desk.logins(), 1);
+    // Not even the right one: nobody can see that it is another one.
+    desk.keep("credentials/hsm-pin", PIN);
+    desk.log_in("credential").refused(REFUSED_BEFORE);
+    desk.segl(&["pin", "unblock", "credential", "--yes"]);
+    desk.log_in("credential").logged_in();
+    assert_eq!(desk.logins(), 2);
+}
+
+#[test]
+fn a_file_that_is_rewritten_ten_times_with_the_same_wrong_pin_spends_two_tries() {
+    let desk = Desk::new();
+    for _ in 0..10 {
+        desk.keep("pin", WRONG_PIN);
+        assert_eq!(desk.log_in("file").code, Some(2));
+    }
+    assert_eq!(desk.logins(), 2);
+}
+
+#[test]
+fn a_corrected_file_is_tried_once_more_and_all_is_forgotten() {
+    let desk = Desk::new();
+    desk.keep("pin", WRONG_PIN);
+    desk.log_in("file").refused("CKR_PIN_INCORRECT");
+    assert_eq!(desk.records().len(), 1);
+    desk.keep("pin", PIN);
+    desk.log_in("file").logged_in();
+    assert_eq!(desk.logins(), 2);
+    assert_eq!(desk.records(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn two_processes_at_once_spend_one_try() {
+    let desk = Desk::new();
+    desk.keep("pin", WRONG_PIN);
+    let starts: Vec<_> = (0..2).map(|_| desk.command(&["keys", "jwk", "file"]).spawn().unwrap()).collect();
+    for start in starts {
+        assert_eq!(Said::from(start.wait_with_output().unwrap()).code, Some(2));
+    }
+    assert_eq!(desk.logins(), 1);
+}
+
+/// What dies during a login.
+#[derive(Clone, Copy, PartialEq)]
+enum Victim {
+    Segl,
+    TheLibrarysProcess,
+}
+
+/// Sends whenever C_Login is called, from inside of that call: it has been written down and is about to be made.
+fn watch(fifo: &Path) -> mpsc::Receiver<()> {
+    rustix::fs::mknodat(rustix::fs::CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // Opened for writing, too: it stays when a writer goes.
+    let log = File::options().read(true).write(true).open(fifo).unwrap();
+    let (seen, sees) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if line.split_once(": ").is_some_and(|(_, name)| name == "C_Login") && seen.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    sees
+}
+
+fn children(parent: u32) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |number: &i32| {
+        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:\t") == Some(&parent.to_string()))
+    };
+    numbers.filter(is_child).filter_map(Pid::from_raw).collect()
+}
+
+#[test]
+fn a_process_that_is_killed_during_a_login_has_spent_its_try() {
+    for victim in [Victim::Segl, Victim::TheLibrarysProcess] {
+        let desk = Desk::new();
+        desk.keep("pin", WRONG_PIN);
+        let logins = watch(&desk.path("spy.log"));
+        let start = desk.command(&["keys", "jwk", "file"]).spawn().unwrap();
+        logins.recv().unwrap();
+        let mut killed = match victim {
+            Victim::Segl => vec![Pid::from_raw(start.id().cast_signed()).unwrap()],
+            Victim::TheLibrarysProcess => children(start.id()),
+        };
+        assert_eq!(killed.len(), 1);
+        kill_process(killed.remove(0), Signal::KILL).unwrap();
+        let said = Said::from(start.wait_with_output().unwrap());
+        assert_eq!(said.code.is_none(), victim == Victim::Segl, "{said:?}");
+        for _ in 0..10 {
+            desk.log_in("file").refused(REFUSED_BEFORE);
+        }
+        assert_eq!(logins.try_recv(), Err(mpsc::TryRecvError::Empty));
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_understood_blocks_until_a_person_removes_it() {
+    let desk = Desk::new();
+    desk.keep("pin", WRONG_PIN);
+    desk.log_in("file");
+    let record = desk.records().remove(0);
+    let name = record.file_name().unwrap().to_str().unwrap();
+    let good = fs::read_to_string(&record).unwrap();
+    let other_version = good.replace("\"version\": 1", "\"version\": 2");
+    let other_device = good.replace("\"label\": \"ci\"", "\"label\": \"other\"");
+    desk.keep("pin", PIN);
+    for broken in ["", "{", "null", &other_version, &other_device, &"x".repeat(100_000)] {
+        fs::write(&record, broken).unwrap();
+        let said = desk.log_in("file");
+        said.refused("cannot be used");
+        assert!(said.err.contains(&format!("segl pin unblock {name}")), "{said:?}");
+        assert!(desk.segl(&["pin", "status"]).out.contains(name));
+    }
+    assert_eq!(desk.logins(), 1);
+    let said = desk.segl(&["pin", "unblock", name, "--yes"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    desk.log_in("file").logged_in();
+}
+
+#[test]
+fn without_a_state_directory_of_ones_own_nobody_logs_in() {
+    let desk = Desk::new();
+    desk.keep("pin", PIN);
+    // A file in its place cannot be written to by anybody, not even by root.
+    fs::write(desk.path("state"), "").unwrap();
+    desk.log_in("file").refused("what was tried before is not known");
+    fs::remove_file(desk.path("state")).unwrap();
+    fs::create_dir(desk.path("state")).unwrap();
+    fs::set_permissions(desk.path("state"), Permissions::from_mode(0o777)).unwrap();
+    let said = desk.log_in("file");
+    said.refused("others can write to");
+    assert!(said.err.contains("chmod go-w"), "{said:?}");
+    fs::remove_dir(desk.path("state")).unwrap();
+    fs::create_dir(desk.path("elsewhere")).unwrap();
+    symlink(desk.path("elsewhere"), desk.path("state")).unwrap();
+    desk.log_in("file").refused("is a symbolic link");
+    fs::remove_file(desk.path("state")).unwrap();
+    if is_root() {
+        fs::create_dir(desk.path("state")).unwrap();
+        std::os::unix::fs::chown(desk.path("state"), Some(4711), None).unwrap();
+        desk.log_in("file").refused("belongs to user 4711");
+    }
+    assert_eq!(desk.logins(), 0);
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
