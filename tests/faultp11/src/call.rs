@@ -40,7 +40,8 @@ pub(crate) fn run(function: Function, act: impl FnOnce(&Call) -> CK_RV) -> CK_RV
 impl Call {
     /// What is to be done to the signature that this call makes.
     pub(crate) fn spoils(&self) -> impl Iterator<Item = &Action> {
-        self.actions(false).filter(|action| matches!(action, Action::Spoil | Action::Blank | Action::Truncate(_)))
+        self.actions(false)
+            .filter(|action| matches!(action, Action::Spoil | Action::Blank | Action::Truncate(_)))
     }
 
     fn actions(&self, after: bool) -> impl Iterator<Item = &Action> {
