@@ -248,26 +248,32 @@ fn children(parent: u32) -> Vec<Pid> {
     numbers.filter(is_child).filter_map(Pid::from_raw).collect()
 }
 
+/// Kills `victim` once C_Login has been called. `false` when it was too late: the login had ended, and so had the
+/// program, which happens where others have the processor meanwhile.
+fn killed_in_time(victim: Victim) -> bool {
+    let desk = Desk::new();
+    desk.keep("pin", WRONG_PIN);
+    let logins = watch(&desk.path("spy.log"));
+    let start = desk.command(&["keys", "jwk", "file"]).spawn().unwrap();
+    logins.recv().unwrap();
+    let its = match victim {
+        Victim::Segl => vec![Pid::from_raw(start.id().cast_signed()).unwrap()],
+        Victim::TheLibrarysProcess => children(start.id()),
+    };
+    // One that has ended and was not waited for yet takes the signal, and does nothing with it.
+    let in_time = its.first().is_some_and(|process| kill_process(*process, Signal::KILL).is_ok());
+    let said = Said::from(start.wait_with_output().unwrap());
+    for _ in 0..10 {
+        desk.log_in("file").refused(REFUSED_BEFORE);
+    }
+    assert_eq!(logins.try_recv(), Err(mpsc::TryRecvError::Empty));
+    in_time && (said.code.is_none() || victim == Victim::TheLibrarysProcess)
+}
+
 #[test]
 fn a_process_that_is_killed_during_a_login_has_spent_its_try() {
     for victim in [Victim::Segl, Victim::TheLibrarysProcess] {
-        let desk = Desk::new();
-        desk.keep("pin", WRONG_PIN);
-        let logins = watch(&desk.path("spy.log"));
-        let start = desk.command(&["keys", "jwk", "file"]).spawn().unwrap();
-        logins.recv().unwrap();
-        let mut killed = match victim {
-            Victim::Segl => vec![Pid::from_raw(start.id().cast_signed()).unwrap()],
-            Victim::TheLibrarysProcess => children(start.id()),
-        };
-        assert_eq!(killed.len(), 1);
-        kill_process(killed.remove(0), Signal::KILL).unwrap();
-        let said = Said::from(start.wait_with_output().unwrap());
-        assert_eq!(said.code.is_none(), victim == Victim::Segl, "{said:?}");
-        for _ in 0..10 {
-            desk.log_in("file").refused(REFUSED_BEFORE);
-        }
-        assert_eq!(logins.try_recv(), Err(mpsc::TryRecvError::Empty));
+        assert!((0..50).any(|_| killed_in_time(victim)), "it was never killed in time");
     }
 }
 
