@@ -1,9 +1,13 @@
-use std::{collections::BTreeMap, fmt};
+mod demonstration;
+mod registered_key;
+
+pub(super) use self::registered_key::RegisteredKey;
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::{Error, organisation};
-use crate::jose::{Algorithm, RsaPublicKey, from_base64url};
 
 /// The clients, scopes and grants that the sandbox knows: what Samarbeidsportalen and Altinn hold in the real
 /// world.
@@ -67,16 +71,6 @@ pub(super) struct Client {
     pub(super) jwks: Vec<RegisteredKey>,
 }
 
-/// A public key of a client's JWKS.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Jwk")]
-pub(super) struct RegisteredKey {
-    pub(super) kid: String,
-    pub(super) algorithm: Option<Algorithm>,
-    pub(super) key: RsaPublicKey,
-    pub(super) expires: Option<u64>,
-}
-
 /// A scope and who may have it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -123,58 +117,13 @@ struct File {
     service_owners: BTreeMap<String, String>,
 }
 
-/// The members that Samarbeidsportalen knows; a private one is unknown, and refused.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Jwk {
-    kty: String,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    alg: Option<String>,
-    kid: String,
-    n: String,
-    e: String,
-    exp: Option<u64>,
-}
-
 /// Longest file of clients, in bytes.
 const LONGEST_FILE: usize = 1024 * 1024;
 
 /// A client has at most so many keys (Samarbeidsportalen).
 const MOST_KEYS: usize = 5;
 
-/// The scopes of Customs' APIs for Norwegian organisations (toll.github.io, June 2026).
-const CUSTOMS_SCOPES: [&str; 7] = [
-    "toll:movement/road/v2",
-    "toll:movement/air",
-    "toll:movement/rail",
-    "toll:movement/maritime",
-    "toll:movement/entry",
-    "toll:goodsdeclaration/document.write",
-    "toll:declaration.feed",
-];
-
 impl Clients {
-    /// Demonstration client that authenticates with an enterprise certificate; belongs to
-    /// [`Self::ORGANISATION`].
-    pub const CERTIFICATE_CLIENT: &'static str = "5e610000-0000-4000-8000-000000000001";
-    /// Demonstration client whose keys are registered (`kid`); belongs to [`Self::ORGANISATION`], and has no
-    /// key yet.
-    pub const KEY_CLIENT: &'static str = "5e610000-0000-4000-8000-000000000002";
-    /// Demonstration client of the wrong integration type: every grant is refused with MP-201.
-    pub const OTHER_TYPE_CLIENT: &'static str = "5e610000-0000-4000-8000-000000000003";
-    /// Synthetic organisation that owns the demonstration's clients.
-    pub const ORGANISATION: &'static str = "312700018";
-    /// Synthetic customer that has delegated the Customs scopes to [`Self::ORGANISATION`] and has a system
-    /// user there.
-    pub const CUSTOMER: &'static str = "313005003";
-    /// Synthetic organisation that has access but has delegated nothing (MP-251).
-    pub const STRANGER: &'static str = "315550009";
-    /// Scope on the demonstration's clients that nobody has been granted (MP-250).
-    pub const NOT_GRANTED: &'static str = "sandbox:not-granted";
-    /// Scope granted to [`Self::ORGANISATION`] that is on none of its clients (MP-200).
-    pub const NOT_REGISTERED: &'static str = "sandbox:not-registered";
-
     /// Clients from TOML, as shown at the type.
     ///
     /// # Errors
@@ -246,113 +195,6 @@ impl Clients {
     }
 }
 
-impl Default for Clients {
-    fn default() -> Self {
-        let registered: Vec<String> = CUSTOMS_SCOPES
-            .iter()
-            .chain(&["altinn:serviceowner/instances.read", Self::NOT_GRANTED])
-            .map(|scope| (*scope).to_owned())
-            .collect();
-        let client = |integration_type: &str| Client {
-            organisation: Self::ORGANISATION.into(),
-            integration_type: integration_type.into(),
-            scopes: registered.clone(),
-            access_token_lifetime: None,
-            jwks: Vec::new(),
-        };
-        let organisations =
-            || [Self::ORGANISATION, Self::CUSTOMER, Self::STRANGER].map(str::to_owned).to_vec();
-        let mut scopes: BTreeMap<String, Scope> = CUSTOMS_SCOPES
-            .iter()
-            .map(|scope| {
-                let delegation_source = Some("https://sandbox.invalid/".to_owned());
-                let granted = Scope { granted_to: organisations(), delegation_source, ..Scope::default() };
-                ((*scope).to_owned(), granted)
-            })
-            .collect();
-        for scope in ["altinn:serviceowner/instances.read", Self::NOT_REGISTERED] {
-            scopes.insert(scope.into(), Scope { granted_to: organisations(), ..Scope::default() });
-        }
-        scopes.insert(Self::NOT_GRANTED.into(), Scope::default());
-        let system_user = |client_id: &str, id: &str, external_ref: Option<&str>| SystemUser {
-            owner: Self::CUSTOMER.into(),
-            client_id: client_id.into(),
-            system_id: format!("{}_segl_sandbox", Self::ORGANISATION),
-            id: id.into(),
-            external_ref: external_ref.map(str::to_owned),
-        };
-        Self {
-            clients: BTreeMap::from([
-                (Self::CERTIFICATE_CLIENT.into(), client("maskinporten")),
-                (Self::KEY_CLIENT.into(), client("maskinporten")),
-                (Self::OTHER_TYPE_CLIENT.into(), client("idporten")),
-            ]),
-            scopes,
-            delegations: vec![Delegation {
-                from: Self::CUSTOMER.into(),
-                to: Self::ORGANISATION.into(),
-                scopes: CUSTOMS_SCOPES.map(str::to_owned).to_vec(),
-            }],
-            system_users: vec![
-                system_user(Self::CERTIFICATE_CLIENT, "5e610000-0000-4000-8000-000000000011", None),
-                system_user(Self::KEY_CLIENT, "5e610000-0000-4000-8000-000000000012", None),
-                system_user(Self::KEY_CLIENT, "5e610000-0000-4000-8000-000000000013", Some("branch-7")),
-            ],
-            service_owners: BTreeMap::from([(Self::ORGANISATION.into(), "ttd".into())]),
-        }
-    }
-}
-
-impl RegisteredKey {
-    pub(super) fn new(
-        kid: &str,
-        key: RsaPublicKey,
-        algorithm: Option<Algorithm>,
-        expires: Option<u64>,
-    ) -> Result<Self, KeyRefusal> {
-        let spelt = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-        if !(1..=255).contains(&kid.len()) || !kid.chars().all(spelt) {
-            return Err(KeyRefusal("its kid holds something else than letters, digits, '.', '_' and '-'"));
-        }
-        if !(2048..=8192).contains(&key.bits()) {
-            return Err(KeyRefusal("it is not an RSA key of 2048 to 8192 bits"));
-        }
-        Ok(Self { kid: kid.to_owned(), algorithm, key, expires })
-    }
-}
-
-/// Why a JWK cannot be registered.
-#[derive(Debug)]
-pub(super) struct KeyRefusal(pub(super) &'static str);
-
-impl fmt::Display for KeyRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl TryFrom<Jwk> for RegisteredKey {
-    type Error = KeyRefusal;
-
-    fn try_from(jwk: Jwk) -> Result<Self, KeyRefusal> {
-        if jwk.kty != "RSA" {
-            return Err(KeyRefusal("its kty is not RSA"));
-        }
-        if jwk.usage.is_some_and(|usage| usage != "sig") {
-            return Err(KeyRefusal("its use is not sig"));
-        }
-        let algorithm = match jwk.alg.as_deref().map(str::parse::<Algorithm>) {
-            None => None,
-            Some(Ok(algorithm)) if algorithm.accepted_by_maskinporten() => Some(algorithm),
-            Some(_) => return Err(KeyRefusal("its alg is none of RS256, RS384, RS512")),
-        };
-        let (Some(n), Some(e)) = (from_base64url(&jwk.n), from_base64url(&jwk.e)) else {
-            return Err(KeyRefusal("its n or e is not base64url"));
-        };
-        Self::new(&jwk.kid, RsaPublicKey::new(&n, &e), algorithm, jwk.exp)
-    }
-}
-
 fn maskinporten() -> String {
     "maskinporten".into()
 }
@@ -360,6 +202,7 @@ fn maskinporten() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jose::Algorithm;
 
     const N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L\
          6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY\
