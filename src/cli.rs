@@ -14,6 +14,7 @@ mod probe;
 mod profiles;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod scopes;
 mod table;
 mod terminal;
 mod token;
@@ -35,6 +36,7 @@ use self::{failure::Failure, terminal::Terminal};
 use crate::{
     clock::{Clock, SystemClock},
     config::{self as configuration, Config},
+    language::Language,
     pipeline::Pipeline,
     secret,
     sign::pkcs11::{Profiles, module_host},
@@ -53,6 +55,9 @@ struct Cli {
     /// Folder with device profiles of your own [default: $SEGL_PROFILES]
     #[arg(long, global = true, value_name = "DIR")]
     profiles: Option<PathBuf>,
+    /// Language of what is explained, en or nb [default: as LC_ALL, LC_MESSAGES or LANG has it]
+    #[arg(long, global = true, value_name = "LANGUAGE")]
+    lang: Option<Language>,
     #[command(subcommand)]
     command: Command,
 }
@@ -71,6 +76,8 @@ enum Command {
     Pin(pin::Command),
     /// Show what is known of each kind of device
     Profiles(profiles::Command),
+    /// List the scopes that are known, and what each is for
+    Scopes(scopes::Command),
     /// Run fake authorities on this machine
     #[cfg(feature = "sandbox")]
     Sandbox(Box<sandbox::Command>),
@@ -105,7 +112,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let named = cli.profiles.or_else(|| std::env::var_os("SEGL_PROFILES").map(PathBuf::from));
     let profiles = named.filter(|folder| !folder.as_os_str().is_empty());
-    let context = Context { config: cli.config, profiles, clock: SystemClock::shared() };
+    let language = cli.lang.unwrap_or_else(usual_language);
+    let context = Context { config: cli.config, profiles, language, clock: SystemClock::shared() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
@@ -142,6 +150,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Keys(command) => keys::run(command, context, out).await,
         Command::Pin(command) => pin::run(command, context, out),
         Command::Profiles(command) => profiles::run(command, context, out),
+        Command::Scopes(command) => scopes::run(&command, context, out),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(command) => sandbox::run(*command, context, out).await,
         Command::Config(command) => config::run(command, context, out),
@@ -174,6 +183,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 struct Context {
     config: Option<PathBuf>,
     profiles: Option<PathBuf>,
+    language: Language,
     clock: Arc<dyn Clock>,
 }
 
@@ -231,6 +241,14 @@ impl Context {
         pipeline.shutdown(FAREWELL).await;
         outcome
     }
+}
+
+/// The language of this user's messages (POSIX: the first of these variables that is set).
+fn usual_language() -> Language {
+    let set = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
+    set.into_iter()
+        .find(|locale| !locale.is_empty())
+        .map_or_else(Language::default, |locale| Language::of_locale(&locale))
 }
 
 fn report(failure: &Failure) -> ExitCode {

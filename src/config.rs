@@ -250,7 +250,7 @@ fn check(
     }
     let mut tokens = BTreeMap::new();
     for (name, wire) in tables.tokens {
-        if let Some(token) = token::check(&name, wire, &clients, &client_names, &mut report) {
+        if let Some(token) = token::check(&name, wire, &clients, &client_names, &mut report, &mut warnings) {
             tokens.insert(name, token);
         }
     }

@@ -118,9 +118,11 @@ pub mod config;
 pub mod grant;
 pub mod http;
 pub mod jose;
+pub mod language;
 pub mod pipeline;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod scope;
 pub mod secret;
 pub mod sign;
 pub mod state;

@@ -5,5 +5,9 @@
 
 #[test]
 fn the_program_prints_what_the_fixtures_say() {
-    trycmd::TestCases::new().env("SEGL_CONFIG", "").env("COLUMNS", "100").case("tests/cmd/*.trycmd");
+    trycmd::TestCases::new()
+        .env("SEGL_CONFIG", "")
+        .env("COLUMNS", "100")
+        .env("LC_ALL", "C")
+        .case("tests/cmd/*.trycmd");
 }

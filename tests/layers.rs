@@ -19,13 +19,15 @@ use self::{
 };
 
 /// The rooms from the ground up: each may use those before it.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 18] = [
     "clock",
     "call",
     "secret",
     "state",
     "http",
     "jose",
+    "language",
+    "scope",
     "certificate",
     "sign",
     "grant",

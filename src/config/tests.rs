@@ -380,6 +380,20 @@ fn an_altinn_test_environment_is_found_by_name() {
 }
 
 #[test]
+fn scopes_that_lead_nowhere_are_warned_about_and_unknown_ones_are_not() {
+    for (scope, warning) in [
+        ("toll:movement/raod/v2", "this scope is not known; did you mean toll:movement/road/v2?"),
+        ("toll:movement/road", "toll:movement/road has been replaced by toll:movement/road/v2"),
+        ("toll:declaration.feed", "the API of toll:declaration.feed is not ready (as of 2026-06-20)"),
+    ] {
+        let config = parse(&SOUND.replace("toll:movement/road/v2", scope)).unwrap();
+        assert_eq!(config.warnings, [format!("tokens.road.scopes: {warning}")]);
+    }
+    let config = parse(&SOUND.replace("toll:movement/road/v2", "nav:unheard/of")).unwrap();
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
 fn ver2_is_taken_as_test_with_a_warning() {
     let config = parse(&SOUND.replace("\"test\"", "\"ver2\"")).unwrap();
     assert_eq!(config.clients["app"].environment, Environment::test());

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     certificate::OrganisationNumber,
     grant::{InvalidRequest, TokenRequest, TokenRequestBuilder},
+    scope,
 };
 
 /// A token that can be asked for by name, as it is configured.
@@ -88,14 +89,15 @@ impl Token {
     }
 }
 
-/// Checks one `[tokens.NAME]`; what is wrong goes into the report. `client_names` are those that are written, whether
-/// or not the rest of their table is right.
+/// Checks one `[tokens.NAME]`; what is wrong goes into the report, what is odd into the warnings. `client_names` are
+/// those that are written, whether or not the rest of their table is right.
 pub(super) fn check(
     name: &str,
     wire: wire::Token,
     clients: &BTreeMap<String, Client>,
     client_names: &[String],
     report: &mut Report,
+    warnings: &mut Vec<String>,
 ) -> Option<Token> {
     let place = format!("tokens.{name}");
     let before = report.problems().len();
@@ -112,6 +114,9 @@ pub(super) fn check(
     };
     if let Some(scope) = wire.scopes.iter().find(|scope| scope.starts_with("toll:eu/")) {
         refuse("scopes", Fault::EuScope { scope: scope.clone() });
+    }
+    for caution in wire.scopes.iter().filter_map(|written| scope::caution(written)) {
+        warnings.push(format!("{place}.scopes: {caution}"));
     }
     let exchange = match (&wire.exchange, clients.get(&wire.client)) {
         (Some(exchange), Some(client)) => {

@@ -1,0 +1,103 @@
+//! The two languages of what people are told, and texts that are written in both.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A language that Segl explains itself in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
+pub enum Language {
+    /// English.
+    #[default]
+    #[serde(rename = "en")]
+    English,
+    /// Norwegian bokmål.
+    #[serde(rename = "nb")]
+    Bokmal,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::English, Self::Bokmal];
+
+    /// Its tag (RFC 5646).
+    #[must_use]
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Bokmal => "nb",
+        }
+    }
+
+    /// The language of a POSIX locale as `LANG` has it, `nb_NO.UTF-8` for example. Norwegian of each kind is bokmål
+    /// here, and everything else is English.
+    #[must_use]
+    pub fn of_locale(locale: &str) -> Self {
+        let name = locale.split(['_', '.', '@', '-']).next().unwrap_or_default();
+        match name.to_ascii_lowercase().as_str() {
+            "nb" | "no" | "nn" => Self::Bokmal,
+            _ => Self::English,
+        }
+    }
+}
+
+impl FromStr for Language {
+    type Err = UnknownLanguage;
+
+    fn from_str(tag: &str) -> Result<Self, UnknownLanguage> {
+        Self::ALL.into_iter().find(|language| language.tag() == tag).ok_or(UnknownLanguage)
+    }
+}
+
+/// A tag that is none of [`Language::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the languages are en (English) and nb (bokmål)")]
+pub struct UnknownLanguage;
+
+/// One text in each language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    en: String,
+    nb: String,
+}
+
+impl Text {
+    /// The text in `language`.
+    #[must_use]
+    pub fn in_language(&self, language: Language) -> &str {
+        match language {
+            Language::English => &self.en,
+            Language::Bokmal => &self.nb,
+        }
+    }
+
+    /// The text in each language.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        Language::ALL.into_iter().map(|language| self.in_language(language))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_norwegian_locale_of_any_kind_is_answered_in_bokmal() {
+        for locale in ["nb_NO.UTF-8", "no_NO", "nn_NO@euro", "NB", "nb-NO"] {
+            assert_eq!(Language::of_locale(locale), Language::Bokmal, "{locale}");
+        }
+        for locale in ["", "C", "POSIX", "en_GB.UTF-8", "sv_SE.UTF-8", "nbx"] {
+            assert_eq!(Language::of_locale(locale), Language::English, "{locale}");
+        }
+    }
+
+    #[test]
+    fn a_tag_leads_back_to_its_language() {
+        for language in Language::ALL {
+            assert_eq!(language.tag().parse(), Ok(language));
+        }
+        assert_eq!("sv".parse::<Language>(), Err(UnknownLanguage));
+    }
+}
