@@ -5,12 +5,21 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
+    reason = "a test fails by panicking and shows its figures, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "support/cable.rs"]
+mod cable;
 #[path = "support/container.rs"]
 mod container;
+#[path = "support/footprint.rs"]
+mod footprint;
+#[path = "support/leap.rs"]
+mod leap;
+#[path = "support/load.rs"]
+mod load;
 #[path = "support/stand.rs"]
 mod stand;
 
@@ -37,7 +46,9 @@ use segl::{
 use tokio::task::{LocalSet, yield_now};
 
 use self::{
+    cable::{Hsm, Loss, lose_again_and_again},
     container::{LABEL, NetworkHsm, PIN, run},
+    load::Load,
     stand::{KID, Said, Stand, ca},
 };
 
@@ -57,6 +68,7 @@ fn main() -> ExitCode {
         a_device_that_fails_under_load_is_used_again_when_it_is_back,
         a_device_that_stops_answering_costs_a_call_its_deadline_and_no_more,
         a_device_that_is_away_at_the_start_is_found_when_it_comes,
+        a_device_that_is_lost_again_and_again_under_load_costs_no_request_while_a_token_is_usable,
         the_program_makes_lists_and_uses_a_key_over_the_network,
     ]
 }
@@ -167,6 +179,39 @@ async fn a_device_that_is_away_at_the_start_is_found_when_it_comes(mut hsm: Netw
     signed(&signer, &pair).await;
     modules.shutdown(&call()).await.unwrap();
     hsm.remove().await;
+}
+
+async fn a_device_that_is_lost_again_and_again_under_load_costs_no_request_while_a_token_is_usable(
+    mut hsm: NetworkHsm,
+) {
+    let modules = hsm.modules();
+    let pair = generate(&hsm, &modules).await;
+    modules.shutdown(&call()).await.unwrap();
+    let (stand, clock) = cable::stand().await;
+    let pipeline = cable::pipeline(&stand, &clock, hsm.uri(";object=grant"), &pair.spki, PIN);
+    lose_again_and_again(&mut hsm, &stand, Load::start(pipeline, clock), 18).await;
+    hsm.remove().await;
+}
+
+impl Hsm for NetworkHsm {
+    async fn lose(&mut self, loss: Loss) {
+        match loss {
+            Loss::Killed => self.kill().await,
+            Loss::Paused => self.freeze().await,
+            Loss::Restarted => {
+                self.stop().await;
+                self.start_again().await;
+            }
+        }
+    }
+
+    async fn bring_back(&mut self, loss: Loss) {
+        match loss {
+            Loss::Killed => self.start_again().await,
+            Loss::Paused => self.thaw().await,
+            Loss::Restarted => {}
+        }
+    }
 }
 
 async fn the_program_makes_lists_and_uses_a_key_over_the_network(mut hsm: NetworkHsm) {

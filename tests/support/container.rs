@@ -156,6 +156,7 @@ async fn in_a_process_of_its_own(name: &str) -> Result<(), Failed> {
         .env(NAME, name)
         .env(FOLDER, folder.path())
         .env("P11_KIT_SERVER_ADDRESS", address(folder.path()))
+        .env("STATE_DIRECTORY", folder.path().join("state"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -166,6 +167,7 @@ async fn in_a_process_of_its_own(name: &str) -> Result<(), Failed> {
     remove_containers(&format!("segl.test.folder={}", folder.path().display()), |_| true).await;
     let output = output.map_err(|_| "the process of the test hangs")??;
     if output.status.success() {
+        print!("{}", String::from_utf8_lossy(&output.stdout));
         return Ok(());
     }
     let mut said = output.status.to_string();

@@ -1,6 +1,8 @@
 //! Real PKCS#11 modules, each with devices of one's own: everything lies in the test's folder and listens on loopback
 //! only, and ends with the test's process.
 
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
+
 #[path = "alone.rs"]
 mod alone;
 #[path = "fixture/daemon.rs"]
@@ -150,6 +152,7 @@ pub(crate) fn run(
         let mut environment = (module.environment)(folder);
         environment.push(("PKCS11SPY", library.clone().into()));
         environment.push(("PKCS11SPY_OUTPUT", folder.join("spy.log").into()));
+        environment.push(("STATE_DIRECTORY", folder.join("state").into()));
         compile_watcher(folder);
         environment
     };

@@ -1,0 +1,65 @@
+//! Devices fail, Segl does not: what is proven under load and at random, with figures. Each test has a process of its
+//! own.
+//!
+//! It has a `main` of its own, since this program is also the process that a library runs in, and since what cannot run
+//! on this machine is reported as ignored, by name.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and shows its figures"
+)]
+
+#[path = "../support/cable.rs"]
+mod cable;
+#[path = "../support/fixture.rs"]
+mod fixture;
+#[path = "../support/footprint.rs"]
+mod footprint;
+#[path = "../support/leap.rs"]
+mod leap;
+#[path = "../support/load.rs"]
+mod load;
+mod pulled;
+#[path = "../support/stand.rs"]
+mod stand;
+
+use std::{env, process::ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+use segl::sign::pkcs11::module_host;
+
+/// A test, and what is missing for it on this machine.
+struct Proof {
+    name: &'static str,
+    test: fn(&str),
+    lack: Option<String>,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = module_host() {
+        return code;
+    }
+    let arguments = Arguments::from_args();
+    let in_ci = env::var_os("CI").is_some_and(|value| value != "false");
+    let proofs = [pulled::proof()];
+    let trials = proofs.into_iter().map(|Proof { name, test, lack }| {
+        let left_out = lack.is_some() && !in_ci;
+        if let Some(why) = lack.as_ref().filter(|_| left_out && !arguments.list) {
+            eprintln!("left out: {name} ({why})");
+        }
+        let trial = move || match lack {
+            Some(why) => Err(why.into()),
+            None => {
+                test(name);
+                Ok(())
+            }
+        };
+        Trial::test(name, trial).with_ignored_flag(left_out)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}

@@ -1,0 +1,76 @@
+//! What a program takes of its machine, and whether that grows.
+
+use std::{fmt, fs};
+
+/// Of this process and of the process of a library, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Footprint {
+    /// Processes that this one has started.
+    pub(crate) children: usize,
+    /// This process.
+    pub(crate) own: Taken,
+    /// The one that a library runs in.
+    pub(crate) library: Option<Taken>,
+}
+
+/// What one process takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) threads: usize,
+    /// `None` when this user may not see it.
+    pub(crate) descriptors: Option<usize>,
+    /// Resident, in KiB.
+    pub(crate) memory: usize,
+}
+
+impl Footprint {
+    pub(crate) fn now() -> Self {
+        let children = children();
+        let library = children.iter().copied().find(|child| is_of_a_library(*child));
+        Self {
+            children: children.len(),
+            own: Taken::by(std::process::id()).unwrap(),
+            library: library.and_then(Taken::by),
+        }
+    }
+}
+
+impl Taken {
+    /// `None` when there is no such process any more.
+    fn by(process: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok().map(Iterator::count);
+        Some(Self { threads: number("Threads:")?, descriptors, memory: number("VmRSS:")? })
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let descriptors = self.descriptors.map_or("?".into(), |number| number.to_string());
+        let Self { threads, memory, .. } = self;
+        write!(f, "{threads} threads, {descriptors} descriptors, {memory} KiB")
+    }
+}
+
+/// The processes that this one has started and not waited for.
+pub(crate) fn children() -> Vec<u32> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+/// The process of a library is this program again, under the name `segl`.
+pub(crate) fn is_of_a_library(process: u32) -> bool {
+    fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.starts_with(b"segl\0"))
+}
+
+/// The middle one.
+pub(crate) fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) -> T {
+    let mut values: Vec<T> = values.into_iter().collect();
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    values[values.len() / 2]
+}
