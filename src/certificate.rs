@@ -5,11 +5,17 @@
 
 mod chain;
 mod error;
+mod extension;
+mod identifier;
+mod issuers;
+mod judgement;
+mod key;
 mod leaf;
 mod name;
 mod organisation;
 pub(crate) mod pem;
 mod purpose;
+mod qualified;
 mod request;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -17,9 +23,14 @@ pub(crate) mod sample;
 pub use self::{
     chain::Chain,
     error::Error,
+    identifier::{NotAnIdentifier, OrganisationIdentifier, Scheme},
+    issuers::{Environment, Generation, Issuer, Storage},
+    judgement::{Finding, Fitness, Judgement, Kind, Level, NEAR_EXPIRY, Seal, Stranger, Way, Who},
+    key::KeyKind,
     leaf::Certificate,
     name::Name,
     organisation::{NotAnOrganisationNumber, OrganisationNumber},
     purpose::Purpose,
+    qualified::{Psd2, QcStatements, QcType, Semantics},
     request::{CertificateRequest, RequestError},
 };

@@ -15,7 +15,7 @@ use std::{
 use secrecy::SecretString;
 use segl::{
     call::Call,
-    certificate::{Certificate, Chain, OrganisationNumber},
+    certificate::{Certificate, Chain, OrganisationIdentifier, OrganisationNumber},
     clock::{Clock, Instant, ManualClock, SystemClock},
     config::Config,
     grant::TokenRequest,
@@ -138,6 +138,16 @@ fn look_at(certificate: &Certificate, now: SystemTime) {
     if let Ok(number) = certificate.organisation_number() {
         assert_eq!(number.to_string().parse(), Ok(number));
     }
+    if let Some(identifier) = certificate.identifier() {
+        assert_eq!(OrganisationIdentifier::parse(&identifier.to_string()), Ok(identifier));
+    }
+    let judgement = Chain::of(certificate.clone(), &[], now).judge(now);
+    assert_eq!(judgement.way().is_some(), judgement.fitness().works());
+    for finding in judgement.fitness().obstacles.iter().chain(&judgement.fitness().cautions) {
+        assert!(!finding.to_string().is_empty() && !finding.remedy().is_empty());
+    }
+    let said = format!("{judgement} {}", judgement.kind);
+    assert!(!said.chars().any(char::is_control), "a terminal would act on {said:?}");
 }
 
 /// The sandbox's clients.

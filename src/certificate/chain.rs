@@ -36,7 +36,7 @@ impl Chain {
             key: public_key.thumbprint(),
             subjects: pool.iter().map(|certificate| certificate.subject().to_string()).collect(),
         })?;
-        Ok(Self { leaf: leaf.clone(), issuers: Vec::new() }.completed_from(&pool, at))
+        Ok(Self::of(leaf.clone(), &pool, at))
     }
 
     /// Reads the chain from a PEM file as [`Certificate::all_from_pem`] reads it.
@@ -69,7 +69,13 @@ impl Chain {
         if !rivals.is_empty() {
             return Err(Error::Ambiguous { subjects: subjects(std::iter::once(leaf).chain(rivals)) });
         }
-        Ok(Self { leaf: leaf.clone(), issuers: Vec::new() }.completed_from(&pool, at))
+        Ok(Self::of(leaf.clone(), &pool, at))
+    }
+
+    /// The chain of `leaf`, whatever its key and purpose, with its issuers from `pool`, as far as they are there.
+    #[must_use]
+    pub fn of(leaf: Certificate, pool: &[Certificate], at: SystemTime) -> Self {
+        Self { leaf, issuers: Vec::new() }.completed_from(pool, at)
     }
 
     /// The same chain, going on with issuers from `pool` where it ended.
@@ -118,6 +124,13 @@ impl Chain {
     pub fn missing_issuer(&self) -> Option<String> {
         let last = self.last();
         (!last.is_self_signed()).then(|| last.issuer().to_string())
+    }
+
+    /// Where the missing issuer's certificate is said to be, as it stands.
+    #[must_use]
+    pub fn missing_issuer_urls(&self) -> &[String] {
+        let last = self.last();
+        if last.is_self_signed() { &[] } else { last.issuer_urls() }
     }
 
     /// Checks every certificate against `at` (wall time).

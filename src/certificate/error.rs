@@ -124,6 +124,17 @@ impl Error {
     }
 }
 
+/// `at` as a day (UTC); empty outside the calendar.
+pub(super) fn date(at: &SystemTime) -> String {
+    // A conversion that leaves the calendar would panic.
+    let seconds = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()),
+        Err(before) => i64::try_from(before.duration().as_secs()).map(|seconds| -seconds),
+    };
+    let date = seconds.ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    date.and_then(|date| date.format(format_description!("[year]-[month]-[day]")).ok()).unwrap_or_default()
+}
+
 fn day(at: &SystemTime) -> String {
     OffsetDateTime::from(*at)
         .format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))

@@ -5,19 +5,13 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use x509_parser::{
-    certificate::X509Certificate,
-    error::X509Error,
-    extensions::ParsedExtension,
-    oid_registry::{OID_X509_EXT_CERTIFICATE_POLICIES, OID_X509_EXT_EXTENDED_KEY_USAGE},
-    prelude::FromDer,
-    time::ASN1Time,
-};
+use x509_parser::{certificate::X509Certificate, error::X509Error, prelude::FromDer, time::ASN1Time};
 
 use super::{
-    Error, Name, OrganisationNumber, Purpose,
-    name::{COMMON_NAME, ORGANISATION, ORGANISATION_IDENTIFIER, SERIAL_NUMBER},
-    pem,
+    Error, KeyKind, Name, OrganisationIdentifier, OrganisationNumber, Purpose, QcStatements,
+    extension::Extensions,
+    name::{COMMON_NAME, COUNTRY, ORGANISATION, ORGANISATION_IDENTIFIER},
+    organisation, pem,
 };
 use crate::jose::{KeyError, RsaPublicKey};
 
@@ -45,10 +39,8 @@ struct Fields {
     serial: String,
     not_before: SystemTime,
     not_after: SystemTime,
-    purpose: Purpose,
-    extended_key_usage: Vec<String>,
-    policies: Vec<String>,
-    is_ca: bool,
+    key: KeyKind,
+    extensions: Extensions,
 }
 
 impl Certificate {
@@ -62,8 +54,6 @@ impl Certificate {
         }
         let parsed = parse(der)?;
         let malformed = |why: X509Error| Error::Malformed { problem: why.to_string() };
-        let usage = parsed.key_usage().map_err(malformed)?;
-        let basic = parsed.basic_constraints().map_err(malformed)?;
         Ok(Self(Arc::new(Fields {
             der: der.to_vec(),
             spki: parsed.public_key().raw.to_vec(),
@@ -72,10 +62,8 @@ impl Certificate {
             serial: hex::encode(parsed.raw_serial()),
             not_before: system_time(parsed.validity().not_before)?,
             not_after: system_time(parsed.validity().not_after)?,
-            purpose: Purpose::of(usage.map(|found| found.value)),
-            extended_key_usage: extended_key_usage(&parsed).map_err(malformed)?,
-            policies: policies(&parsed).map_err(malformed)?,
-            is_ca: basic.is_some_and(|found| found.value.ca),
+            key: KeyKind::of(parsed.public_key().raw),
+            extensions: Extensions::read(&parsed).map_err(malformed)?,
         })))
     }
 
@@ -170,17 +158,29 @@ impl Certificate {
         self.0.subject.values(ORGANISATION_IDENTIFIER).next()
     }
 
+    /// The same, read by that section's grammar; `None` when there is none or it has another form.
+    #[must_use]
+    pub fn identifier(&self) -> Option<OrganisationIdentifier> {
+        OrganisationIdentifier::parse(self.organization_identifier()?).ok()
+    }
+
+    /// The subject's countries (C), two letters each as a rule.
+    pub fn countries(&self) -> impl Iterator<Item = &str> {
+        self.0.subject.values(COUNTRY)
+    }
+
     /// The Norwegian organisation number, looked for where Digdir's validator looks, in its order: `serialNumber`
     /// of nine digits (SEID 1), O that ends in a hyphen and nine digits, organizationIdentifier (SEID 2). Then its
-    /// check digit is checked.
+    /// check digit is checked. Where the subject's country or the organizationIdentifier names another country, nine
+    /// digits are that country's affair, and there is no Norwegian number.
     ///
     /// # Errors
     /// [`Error::NoOrganisationNumber`] when there is none, as in eSeals from abroad;
     /// [`Error::OrganisationNumber`] when the check digit does not fit.
     pub fn organisation_number(&self) -> Result<OrganisationNumber, Error> {
         let subject = || self.0.subject.to_string();
-        let found =
-            nine_digits(&self.0.subject).ok_or_else(|| Error::NoOrganisationNumber { subject: subject() })?;
+        let found = organisation::nine_digits(&self.0.subject)
+            .ok_or_else(|| Error::NoOrganisationNumber { subject: subject() })?;
         found.parse().map_err(|reason| Error::OrganisationNumber {
             subject: subject(),
             found: found.to_owned(),
@@ -229,25 +229,55 @@ impl Certificate {
     /// What it is for, by key usage.
     #[must_use]
     pub fn purpose(&self) -> Purpose {
-        self.0.purpose
+        self.0.extensions.purpose
     }
 
     /// Object identifiers of the extended key usage (RFC 5280 section 4.2.1.12); empty when it is not restricted.
     #[must_use]
     pub fn extended_key_usage(&self) -> &[String] {
-        &self.0.extended_key_usage
+        &self.0.extensions.extended_key_usage
     }
 
     /// Object identifiers of the certificate policies (RFC 5280 section 4.2.1.4).
     #[must_use]
     pub fn policies(&self) -> &[String] {
-        &self.0.policies
+        &self.0.extensions.policies
+    }
+
+    /// What kind of key it certifies.
+    #[must_use]
+    pub fn key(&self) -> &KeyKind {
+        &self.0.key
+    }
+
+    /// The qcStatements (RFC 3739 section 3.2.6), when there are any that can be read.
+    #[must_use]
+    pub fn qc_statements(&self) -> Option<&QcStatements> {
+        self.0.extensions.qc_statements.as_ref()
+    }
+
+    /// Object identifiers of the extensions that are marked critical.
+    #[must_use]
+    pub fn critical_extensions(&self) -> &[String] {
+        &self.0.extensions.critical
+    }
+
+    /// Where it says that its issuer's certificate can be had (RFC 5280 section 4.2.2.1), as it stands.
+    #[must_use]
+    pub fn issuer_urls(&self) -> &[String] {
+        &self.0.extensions.issuer_urls
+    }
+
+    /// Whether it names hosts of the internet, as certificates of servers do.
+    #[must_use]
+    pub fn names_hosts(&self) -> bool {
+        self.0.extensions.names_hosts
     }
 
     /// Whether it calls itself a certificate authority (basic constraints).
     #[must_use]
     pub fn is_ca(&self) -> bool {
-        self.0.is_ca
+        self.0.extensions.is_ca
     }
 
     /// Whether issuer and subject are the same name.
@@ -306,85 +336,13 @@ fn system_time(time: ASN1Time) -> Result<SystemTime, Error> {
     time.ok_or_else(|| Error::Malformed { problem: "its validity is out of range".into() })
 }
 
-fn extended_key_usage(certificate: &X509Certificate<'_>) -> Result<Vec<String>, X509Error> {
-    let found = certificate.get_extension_unique(&OID_X509_EXT_EXTENDED_KEY_USAGE)?;
-    let Some(ParsedExtension::ExtendedKeyUsage(usage)) = found.map(|found| found.parsed_extension()) else {
-        return Ok(Vec::new());
-    };
-    let known = [
-        (usage.any, "2.5.29.37.0"),
-        (usage.server_auth, "1.3.6.1.5.5.7.3.1"),
-        (usage.client_auth, "1.3.6.1.5.5.7.3.2"),
-        (usage.code_signing, "1.3.6.1.5.5.7.3.3"),
-        (usage.email_protection, "1.3.6.1.5.5.7.3.4"),
-        (usage.time_stamping, "1.3.6.1.5.5.7.3.8"),
-        (usage.ocsp_signing, "1.3.6.1.5.5.7.3.9"),
-    ];
-    Ok(known
-        .into_iter()
-        .filter(|(set, _)| *set)
-        .map(|(_, oid)| oid.to_owned())
-        .chain(usage.other.iter().map(|oid| oid.to_id_string()))
-        .collect())
-}
-
-fn policies(certificate: &X509Certificate<'_>) -> Result<Vec<String>, X509Error> {
-    let found = certificate.get_extension_unique(&OID_X509_EXT_CERTIFICATE_POLICIES)?;
-    Ok(match found.map(|found| found.parsed_extension()) {
-        Some(ParsedExtension::CertificatePolicies(policies)) => {
-            policies.iter().map(|policy| policy.policy_id.to_id_string()).collect()
-        }
-        _ => Vec::new(),
-    })
-}
-
-fn nine_digits(subject: &Name) -> Option<&str> {
-    let in_serial_number = || subject.values(SERIAL_NUMBER).find(|text| is_nine_digits(text));
-    let in_organisation = || {
-        subject.values(ORGANISATION).find_map(|text| {
-            let (name, digits) = last_nine_digits(text)?;
-            name.trim_end().ends_with('-').then_some(digits)
-        })
-    };
-    let in_identifier = || {
-        subject.values(ORGANISATION_IDENTIFIER).find_map(|text| {
-            let (scheme, digits) = last_nine_digits(text)?;
-            (scheme.is_empty() || scheme.ends_with('-') && may_be_norwegian(scheme)).then_some(digits)
-        })
-    };
-    in_serial_number().or_else(in_organisation).or_else(in_identifier)
-}
-
-fn last_nine_digits(text: &str) -> Option<(&str, &str)> {
-    let (front, digits) = text.split_at_checked(text.len().checked_sub(9)?)?;
-    is_nine_digits(digits).then_some((front, digits))
-}
-
-fn is_nine_digits(text: &str) -> bool {
-    text.len() == 9 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `VATDE-123456789` ends in nine digits too. Three letters and a country, or two letters, a colon and a country, is
-/// the form of ETSI EN 319 412-1 section 5.1.4; other forms name no country.
-fn may_be_norwegian(scheme: &str) -> bool {
-    match scheme.as_bytes() {
-        [a, b, third, c1, c2, b'-', ..]
-            if [a, b, c1, c2].iter().all(|byte| byte.is_ascii_uppercase())
-                && (third.is_ascii_uppercase() || *third == b':') =>
-        {
-            [*c1, *c2] == *b"NO"
-        }
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
     use super::*;
-    use crate::certificate::{NotAnOrganisationNumber, sample};
+    use crate::certificate::{NotAnOrganisationNumber, name::SERIAL_NUMBER, sample};
 
     const ORGANISATION_IDENTIFIER_TYPE: [u64; 4] = [2, 5, 4, 97];
 
@@ -432,6 +390,8 @@ mod tests {
     fn a_foreign_identifier_is_no_norwegian_organisation_number() {
         for foreign in
             ["VATSE-556012345601", "VATDE-991825827", "XX:DE-991825827", "NTRDE-HRB1234", "x991825827"]
+                .into_iter()
+                .chain(["NTRGB+SCT-991825827", "VAT-DE-991825827", "DE-991825827", "ntrde-991825827"])
         {
             let certificate = subject(&[(ORGANISATION_IDENTIFIER, foreign)]);
             assert!(
@@ -440,6 +400,23 @@ mod tests {
             );
             assert_eq!(certificate.organization_identifier(), Some(foreign));
         }
+    }
+
+    #[test]
+    fn nine_digits_of_another_country_are_left_alone_wherever_they_stand() {
+        for (oid, value) in [
+            (SERIAL_NUMBER, "991825827"),
+            (ORGANISATION, "Empresa - 991825827"),
+            (ORGANISATION_IDENTIFIER, "991825827"),
+        ] {
+            let portuguese = subject(&[(oid, value), (COUNTRY, "PT")]);
+            let found = portuguese.organisation_number();
+            assert!(matches!(found, Err(Error::NoOrganisationNumber { .. })), "{value}");
+            assert!(subject(&[(oid, value), (COUNTRY, "no")]).organisation_number().is_ok(), "{value}");
+        }
+        let branch =
+            [(SERIAL_NUMBER, "991825827"), (COUNTRY, "NO"), (ORGANISATION_IDENTIFIER, "VATSE-556012345601")];
+        assert!(subject(&branch).organisation_number().is_err());
     }
 
     #[test]

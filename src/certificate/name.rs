@@ -7,6 +7,9 @@ use x509_parser::{
 
 pub(super) const COMMON_NAME: &str = "2.5.4.3";
 pub(super) const SERIAL_NUMBER: &str = "2.5.4.5";
+pub(super) const SURNAME: &str = "2.5.4.4";
+pub(super) const COUNTRY: &str = "2.5.4.6";
+pub(super) const GIVEN_NAME: &str = "2.5.4.42";
 pub(super) const ORGANISATION: &str = "2.5.4.10";
 pub(super) const ORGANISATION_IDENTIFIER: &str = "2.5.4.97";
 
@@ -81,16 +84,16 @@ impl fmt::Display for Name {
 fn short_name(oid: &str) -> Option<&'static str> {
     Some(match oid {
         COMMON_NAME => "CN",
-        "2.5.4.4" => "SN",
+        SURNAME => "SN",
         SERIAL_NUMBER => "serialNumber",
-        "2.5.4.6" => "C",
+        COUNTRY => "C",
         "2.5.4.7" => "L",
         "2.5.4.8" => "ST",
         "2.5.4.9" => "street",
         ORGANISATION => "O",
         "2.5.4.11" => "OU",
         "2.5.4.15" => "businessCategory",
-        "2.5.4.42" => "GN",
+        GIVEN_NAME => "GN",
         ORGANISATION_IDENTIFIER => "organizationIdentifier",
         "1.2.840.113549.1.9.1" => "emailAddress",
         "0.9.2342.19200300.100.1.25" => "DC",

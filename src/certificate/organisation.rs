@@ -1,5 +1,10 @@
 use std::{fmt, str::FromStr};
 
+use super::{
+    Name, OrganisationIdentifier,
+    name::{COUNTRY, ORGANISATION, ORGANISATION_IDENTIFIER, SERIAL_NUMBER},
+};
+
 /// A Norwegian organisation number: nine digits, the last of which is a modulus-11 check digit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrganisationNumber([u8; 9]);
@@ -48,6 +53,48 @@ impl fmt::Debug for OrganisationNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// The nine digits of a Norwegian organisation in `subject`, looked for in the order of Digdir's validator
+/// (felleslosninger/idporten-seid2-certificate-validator-lib): `serialNumber`, the end of O, organizationIdentifier.
+///
+/// That validator sees Norwegian certificates only. Here, nine digits of another country are left alone: Portugal's
+/// numbers, for one, have nine digits and stand in `serialNumber`.
+pub(super) fn nine_digits(subject: &Name) -> Option<&str> {
+    let identifier = || subject.values(ORGANISATION_IDENTIFIER);
+    let read = identifier().find_map(|text| OrganisationIdentifier::parse(text).ok());
+    let names_country = subject.values(COUNTRY).next().is_some();
+    let is_norwegian = subject.values(COUNTRY).any(|country| country.eq_ignore_ascii_case("NO"));
+    match &read {
+        Some(read) if !read.is_norwegian() => return None,
+        None if names_country && !is_norwegian => return None,
+        _ => {}
+    }
+    let in_serial_number = || subject.values(SERIAL_NUMBER).find(|text| is_nine_digits(text));
+    let in_organisation = || {
+        subject.values(ORGANISATION).find_map(|text| {
+            let (name, digits) = last_nine_digits(text)?;
+            name.trim_end().ends_with('-').then_some(digits)
+        })
+    };
+    // In an identifier of another form nothing says which country is meant, unless the subject does.
+    let in_identifier = || {
+        identifier().find_map(|text| {
+            let (front, digits) = last_nine_digits(text)?;
+            let may_be = front.is_empty() || front.ends_with('-') && (read.is_some() || is_norwegian);
+            may_be.then_some(digits)
+        })
+    };
+    in_serial_number().or_else(in_organisation).or_else(in_identifier)
+}
+
+fn last_nine_digits(text: &str) -> Option<(&str, &str)> {
+    let (front, digits) = text.split_at_checked(text.len().checked_sub(9)?)?;
+    is_nine_digits(digits).then_some((front, digits))
+}
+
+fn is_nine_digits(text: &str) -> bool {
+    text.len() == 9 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]

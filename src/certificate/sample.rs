@@ -12,6 +12,7 @@ use aws_lc_rs::{
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SubjectPublicKeyInfo,
 };
 
 use super::Certificate;
@@ -53,8 +54,18 @@ pub(crate) struct Authority {
 impl Authority {
     /// A root.
     pub(crate) fn root(common_name: &str) -> Self {
+        Self::root_with(Self::parameters(common_name))
+    }
+
+    /// A root of an organisation, as issuers name theirs.
+    pub(crate) fn root_of(organisation: &str, common_name: &str) -> Self {
+        let mut params = Self::parameters(common_name);
+        params.distinguished_name.push(DnType::OrganizationName, organisation);
+        Self::root_with(params)
+    }
+
+    fn root_with(params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
-        let params = Self::parameters(common_name);
         let certificate = Certificate::from_der(params.self_signed(&key).unwrap().der()).unwrap();
         Self { certificate, issuer: Issuer::new(params, key) }
     }
@@ -70,6 +81,12 @@ impl Authority {
     /// A certificate for a key.
     pub(crate) fn issue(&self, params: &CertificateParams, key: &Pair) -> Certificate {
         Certificate::from_der(params.signed_by(&key.rcgen(), &self.issuer).unwrap().der()).unwrap()
+    }
+
+    /// A certificate for a public key (DER SubjectPublicKeyInfo) of any kind.
+    pub(crate) fn certify(&self, params: &CertificateParams, spki: &[u8]) -> Certificate {
+        let key = SubjectPublicKeyInfo::from_der(spki).unwrap();
+        Certificate::from_der(params.signed_by(&key, &self.issuer).unwrap().der()).unwrap()
     }
 
     fn parameters(common_name: &str) -> CertificateParams {
