@@ -96,7 +96,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(code) = module_host() {
         return code;
     }
-    no_core_dumps();
+    // PINs and keys pass through this process. Where that is not to be had, it works all the same.
+    let _ = secret::shield();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
@@ -254,14 +255,4 @@ fn usual_language() -> Language {
 fn report(failure: &Failure) -> ExitCode {
     let _ = writeln!(io::stderr(), "{failure}");
     failure.exit_code()
-}
-
-/// PINs and keys pass through this process: no core file, and no other process of this user may look inside.
-fn no_core_dumps() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    }
 }

@@ -10,6 +10,7 @@ mod exec;
 mod origin;
 mod prompt;
 mod read;
+mod shield;
 
 use std::{
     ffi::OsString,
@@ -26,6 +27,7 @@ pub use self::{
     error::{Error, Malformed},
     origin::Origin,
     prompt::{MOST_TRIES, Question},
+    shield::shield,
 };
 
 /// The longest secret taken, in bytes.

@@ -21,11 +21,10 @@ use rustix::{
         AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown,
         socketpair,
     },
-    process::{
-        DumpableBehavior, Resource, Rlimit, Signal, getpid, getppid, kill_process, set_dumpable_behavior,
-        set_parent_process_death_signal, setrlimit,
-    },
+    process::{Signal, getpid, getppid, kill_process, set_parent_process_death_signal},
 };
+
+use crate::secret;
 
 /// First argument of a program that is to be the process of a library.
 pub(super) const ARGUMENT: &str = "--segl-module-host";
@@ -279,9 +278,7 @@ pub(super) fn harden() -> io::Result<()> {
     if getppid() != parent {
         return Err(io::Error::other("the parent process has ended"));
     }
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(())
+    secret::shield()
 }
 
 /// Ends this process at once. Handlers that libraries have registered for the end of the process do not run: many of
