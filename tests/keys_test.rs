@@ -339,7 +339,7 @@ fn a_library_that_hangs_is_ended_when_its_profile_says_so_and_the_rest_goes_on()
     fs::create_dir(bench.path("profiles")).unwrap();
     let profile = "schema = 1\nname = \"stumbling\"\ntitle = \"Stumbling\"\nconfidence = \"guess\"\n\
         sources = [\"this test\"]\n[match]\nmodule_file = [\"stumbling.so\"]\n\
-        [module]\ninit_timeout_s = 20\n[sign]\ncall_timeout_s = 1\n";
+        [module]\ninit_timeout_s = 20\nenv = [\"SOFTHSM2_CONF\"]\n[sign]\ncall_timeout_s = 1\n";
     fs::write(bench.path("profiles/stumbling.toml"), profile).unwrap();
     let folder = bench.path("profiles");
     let report = bench.report(&library, 4, &["--profiles", folder.to_str().unwrap()]);

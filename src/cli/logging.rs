@@ -14,7 +14,7 @@ use tracing_subscriber::{
 
 /// Fields that may be written. A name that is not here is not printed, whatever somebody hangs on a span later: tokens,
 /// assertions, PINs and national identity numbers have no name in this list.
-const ALLOWED: [&str; 17] = [
+const ALLOWED: [&str; 19] = [
     "message",
     "authority",
     "client",
@@ -25,6 +25,8 @@ const ALLOWED: [&str; 17] = [
     "status",
     "jti",
     "device",
+    "library",
+    "line",
     "module",
     "slot",
     "function",

@@ -1,5 +1,7 @@
 //! The module that misbehaves on request (`tests/faultp11`), over a SoftHSM2 of one's own.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -165,6 +167,9 @@ impl FaultP11 {
             fs::write(folder.join("faultp11.toml"), format!("{PROFILE}\n{tables}")).unwrap();
             let mut profiles = Profiles::embedded();
             profiles.load_dir(&folder).unwrap();
+            // What the module that it wraps looks at.
+            let seen = "[module]\nenv = [\"SOFTHSM2_CONF\"]".parse().unwrap();
+            profiles.override_with("faultp11", seen).unwrap();
             manner.profiles = Arc::new(profiles);
         }
         let modules = Modules::build(SystemClock::shared(), manner);

@@ -158,7 +158,11 @@ pub(crate) fn run(
     };
     alone::alone(name, environment, async |folder| {
         let mut profiles = Profiles::embedded();
-        let changes = format!("[module]\n{}", way.module).parse().unwrap();
+        let mut changes: toml::Table = format!("[module]\n{}", way.module).parse().unwrap();
+        // The library that writes down every call is told by its environment what to do.
+        let mut seen = profiles.named(module.profile).unwrap().module.env.clone();
+        seen.extend(["PKCS11SPY", "PKCS11SPY_OUTPUT"].map(str::to_owned));
+        changes["module"].as_table_mut().unwrap().insert("env".into(), seen.into());
         profiles.override_with(module.profile, changes).unwrap();
         let backend = (module.start)(&folder);
         let mut fixture = Fixture {

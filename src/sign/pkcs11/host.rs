@@ -8,9 +8,11 @@
 //! The process is the same program, started again by exec. It does the same jobs with the same code as the threads of
 //! this process would. It holds no PIN: each login is authorised here, and the PIN goes over for that login.
 
+mod answers;
 mod child;
 mod frame;
 mod link;
+mod noise;
 mod process;
 
 #[doc(hidden)]
@@ -19,7 +21,7 @@ pub use self::{child::module_host, process::HostProgram};
 
 use std::{
     os::fd::AsFd as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -28,19 +30,15 @@ use std::{
 };
 
 use self::{
-    frame::{FromHost, Hello, LONGEST_FRAME, LoginQuestion, ToHost, decoded, encoded, encoded_pin},
+    frame::{Hello, LONGEST_FRAME, ToHost, encoded},
     link::{Handed, InFlight, Link},
-    process::{Channel, Child, Received, wait_for},
+    noise::Noise,
+    process::{Child, wait_for},
 };
-use super::{
-    job::{Answer, Job},
-    login::Logins,
-    profile::Profile,
-    queue::Queue,
-};
+use super::{profile::Profile, queue::Queue};
 use crate::{
     clock::{Clock, Instant},
-    sign::{Error, PinProblem},
+    sign::Error,
 };
 
 /// How often the parent looks whether the process hangs.
@@ -72,6 +70,8 @@ pub(super) struct Host {
     /// A job whose asker has given up ends the process: nobody else is waiting for it.
     impatient: bool,
     link: Mutex<Option<Link>>,
+    /// Over all its processes: one that crashes again and again says the same again and again.
+    noise: Mutex<Noise>,
 }
 
 /// How a process came to its end.
@@ -82,6 +82,8 @@ enum End {
     Asked,
     /// All that it says is that the device is gone: for some libraries only a new process finds it again.
     AtALoss,
+    /// It has grown to so many MiB: libraries that lose memory never give it back.
+    Overgrown(u64),
     /// It did not answer for too long, or said what cannot be understood.
     Failed(String),
 }
@@ -96,7 +98,17 @@ impl Host {
         queue: Arc<Queue>,
         impatient: bool,
     ) -> Arc<Self> {
-        Arc::new(Self { program, path, profile, clock, generation, queue, impatient, link: Mutex::default() })
+        Arc::new(Self {
+            program,
+            path,
+            profile,
+            clock,
+            generation,
+            queue,
+            impatient,
+            link: Mutex::default(),
+            noise: Mutex::default(),
+        })
     }
 
     /// Starts the process when there is work, hands its answers on, starts it anew when it ended; until the queue is
@@ -166,8 +178,16 @@ impl Host {
     fn start(&self) -> Result<Child, Error> {
         let unstarted = |problem: String| Error::Module { path: self.path.display().to_string(), problem };
         let program = self.program.path().map_err(unstarted)?;
-        let child = Child::start(&program, &self.profile.module.env_default)
-            .map_err(|why| unstarted(format!("its process cannot be started: {why}")))?;
+        let module = &self.profile.module;
+        let child = Child::start(
+            &program,
+            Path::new(&module.working_directory),
+            module.environment(std::env::vars_os()),
+        )
+        .map_err(|why| {
+            let folder = &module.working_directory;
+            unstarted(format!("its process cannot be started in the folder {folder}: {why}"))
+        })?;
         let hello = ToHost::Hello(Box::new(Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path: self.path.clone(),
@@ -189,6 +209,7 @@ impl Host {
         let started = self.clock.now();
         let mut closing: Option<Instant> = None;
         let mut asks = true;
+        let mut weighed = started;
         loop {
             let round = self.clock.now();
             let noise = child.noise.as_ref().map_or(child.jobs.as_fd(), |noise| noise.as_fd());
@@ -220,6 +241,7 @@ impl Host {
             let now = self.clock.now();
             // The machine slept, or this process was stopped: so was the library.
             self.excuse(now.since(round).saturating_sub(LOOK * 5));
+            self.sum_up(now);
             if self.queue.is_closed() {
                 let since = *closing.get_or_insert_with(|| {
                     child.jobs.finish();
@@ -232,84 +254,27 @@ impl Host {
             if let Some(why) = self.hangs(now, started) {
                 return End::Failed(why);
             }
+            if now.since(weighed) >= LOOK {
+                weighed = now;
+                match child.memory() {
+                    Some(memory) if memory > self.profile.module.memory_limit_mb && self.may_be_renewed() => {
+                        return End::Overgrown(memory);
+                    }
+                    _ => {}
+                }
+            }
             if now.since(started) > RENEW_AFTER && self.is_at_a_loss() {
                 return End::AtALoss;
             }
         }
     }
 
-    /// Takes what has come. `false`: the process has ended.
-    fn take_answers(&self, child: &Child, buffer: &mut [u8]) -> Result<bool, String> {
-        loop {
-            let length = match child.jobs.try_receive(buffer).map_err(|why| why.to_string())? {
-                Received::Message(length) => length,
-                Received::Nothing => return Ok(true),
-                Received::End => return Ok(false),
-            };
-            match decoded(buffer.get(..length).unwrap_or_default())? {
-                FromHost::Ready { version } if version == env!("CARGO_PKG_VERSION") => {
-                    let jobs = child.jobs.as_fd().try_clone_to_owned().map_err(|why| why.to_string())?;
-                    let base = self.generation.load(Ordering::Acquire);
-                    *self.link() = Some(Link::over(Channel::over(jobs), base));
-                }
-                FromHost::Ready { version } => {
-                    return Err(format!("is of version {version}, not {}", env!("CARGO_PKG_VERSION")));
-                }
-                FromHost::Piece { id, bytes, last } => self.take_piece(id, bytes, last)?,
-            }
-        }
-    }
-
-    fn take_piece(&self, id: u64, bytes: Vec<u8>, last: bool) -> Result<(), String> {
-        let (answer, base) = {
-            let mut guard = self.link();
-            let link = guard.as_mut().ok_or("answered before it greeted")?;
-            (link.take_piece(id, bytes, last)?, link.base)
-        };
-        let Some((mut answer, reply)) = answer else { return Ok(()) };
-        match &mut answer {
-            Ok(Answer::Signature(signature)) => {
-                signature.key.generation = self.counted(base, signature.key.generation);
-            }
-            Ok(Answer::Key(key)) => key.generation = self.counted(base, key.generation),
-            _ => {}
-        }
-        reply.send(answer);
-        Ok(())
-    }
-
-    /// The process's generation, in the count of all processes of this library so far.
-    fn counted(&self, base: u64, generation: u64) -> u64 {
-        let generation = base.saturating_add(generation);
-        self.generation.fetch_max(generation, Ordering::AcqRel);
-        generation
-    }
-
-    /// One question about a login; `false` when no more will come. While a person types a PIN, nothing hangs.
-    fn answer_login(&self, logins: &Channel, buffer: &mut [u8]) -> Result<bool, String> {
-        let said = |why: std::io::Error| why.to_string();
-        let length = match logins.try_receive(buffer).map_err(said)? {
-            Received::Message(length) => length,
-            Received::Nothing => return Ok(true),
-            // The other socket tells how the process ended, if it did.
-            Received::End => return Ok(false),
-        };
-        let asked = self.clock.now();
-        match decoded(buffer.get(..length).unwrap_or_default())? {
-            LoginQuestion::Authorize { job, request } => {
-                let pin = match self.logins_of(job) {
-                    Some(logins) => logins.authorize(&request),
-                    None => Err(PinProblem::Missing),
-                };
-                logins.send(&encoded_pin(&pin)?).map_err(said)?;
-            }
-            LoginQuestion::Ended { job, request, outcome } => {
-                let again = self.logins_of(job).is_some_and(|logins| logins.ended(&request, &outcome));
-                logins.send(&encoded(&again)?).map_err(said)?;
-            }
-        }
-        self.excuse(self.clock.now().since(asked));
-        Ok(true)
+    /// Whether it can be ended without harm: no login is under way, which would count as refused, and nothing that
+    /// cannot be done once more.
+    fn may_be_renewed(&self) -> bool {
+        self.link()
+            .as_ref()
+            .is_some_and(|link| !link.logging_in && link.in_flight.values().all(InFlight::is_repeatable))
     }
 
     /// Time that counts against no job.
@@ -317,10 +282,6 @@ impl Host {
         for flight in self.link().iter_mut().flat_map(|link| link.in_flight.values_mut()) {
             flight.sent = flight.sent + time;
         }
-    }
-
-    fn logins_of(&self, job: u64) -> Option<Arc<dyn Logins>> {
-        self.link().as_ref()?.in_flight.get(&job).map(|flight| flight.logins.clone())
     }
 
     /// Whether it takes longer than anything that still works.
@@ -334,10 +295,21 @@ impl Host {
 
     /// What the library says on its standard error is kept from the terminal.
     fn listen(&self, child: &mut Child) {
-        child.hear(|line| {
-            let line = super::uri::printable(line);
-            tracing::debug!(library = %self.path.display(), line, "the library says");
-        });
+        let now = self.clock.now();
+        child.hear(|bytes| self.noise().take(bytes, now, &mut |line| self.say(line)));
+    }
+
+    fn sum_up(&self, now: Instant) {
+        self.noise().sum_up(now, &mut |line| self.say(line));
+    }
+
+    fn say(&self, line: &str) {
+        let line = super::uri::printable(line);
+        tracing::debug!(library = %self.path.display(), line, "the library says");
+    }
+
+    fn noise(&self) -> MutexGuard<'_, Noise> {
+        self.noise.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the last answers all said that the device is gone, and nobody waits for another.
@@ -349,6 +321,7 @@ impl Host {
     fn bury(&self, mut child: Child, end: End) -> (bool, Error) {
         let link = self.link().take();
         self.listen(&mut child);
+        self.noise().end(self.clock.now(), &mut |line| self.say(line));
         let died = matches!(end, End::Died);
         if died {
             // How it died is known a moment after its sockets are closed; killed now, it would have been us.
@@ -357,7 +330,14 @@ impl Host {
         let problem = match (&end, child.kill()) {
             (End::Failed(why), _) => why.clone(),
             (End::AtALoss, _) => "was ended: a new one may find the device".into(),
-            (_, Ok(status)) => format!("ended unexpectedly ({status})"),
+            (End::Overgrown(memory), _) => {
+                let most = self.profile.module.memory_limit_mb;
+                format!(
+                    "took up {memory} MiB of memory, more than {most}, and was ended: a new one is started"
+                )
+            }
+            (_, Ok(Some(status))) => format!("ended unexpectedly ({status})"),
+            (_, Ok(None)) => "was killed and has not ended: it waits inside the operating system".into(),
             (_, Err(why)) => format!("ended unexpectedly ({why})"),
         };
         let error = self.error(problem);
@@ -374,7 +354,7 @@ impl Host {
         // A key that is found by the next process is another one.
         self.generation.fetch_add(1, Ordering::AcqRel);
         for flight in link.in_flight.into_values() {
-            self.settle(flight, closed, died, &error);
+            self.settle(flight, closed, died || matches!(end, End::Overgrown(_)), &error);
         }
         (link.answered, error)
     }
@@ -383,10 +363,9 @@ impl Host {
     /// another one's fault.
     fn settle(&self, mut flight: InFlight, closed: bool, died: bool, error: &Error) {
         flight.logins.lost();
-        let repeatable = matches!(flight.job, Job::Sign(_) | Job::Find(_) | Job::Certificates(_));
         if closed {
             flight.reply.send(Err(Error::Closed));
-        } else if flight.again || !repeatable || !died {
+        } else if flight.again || !flight.is_repeatable() || !died {
             flight.reply.send(Err(error.clone()));
         } else if flight.is_stale(self.clock.now()) {
             flight.reply.send(Err(Error::KeyChanged));

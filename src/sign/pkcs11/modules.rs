@@ -205,7 +205,11 @@ impl Modules {
                 let known = self.manner.profiles.named(name).cloned();
                 known.ok_or_else(|| unusable(path, format!("there is no profile {name}")))
             }
-            None => Ok(self.manner.profiles.matching(path, None, None).unwrap_or_else(Profile::unknown)),
+            None => Ok(self
+                .manner
+                .profiles
+                .matching(path, None, None)
+                .unwrap_or_else(|| self.manner.profiles.unknown())),
         }
     }
 

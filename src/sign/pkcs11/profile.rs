@@ -13,6 +13,7 @@ mod check;
 mod device;
 mod difference;
 mod embedded;
+mod environment;
 mod error;
 mod folder;
 mod module;
@@ -197,14 +198,14 @@ pub fn library_for(uri: &Uri, profile: Option<&str>) -> Result<PathBuf, Error> {
 mod tests {
     use proptest::{collection::vec, option, prelude::*, sample::select};
 
-    use super::*;
+    use super::{environment::is_secret, *};
 
     const WORDS: [&str; 6] = ["libp11.so*", "SafeNet, Inc.", "å\"'\\", "#3 = x", "model [ab]", "a?"];
 
     prop_compose! {
         fn module()(
             paths in vec(select(vec!["/opt/a.so", "/usr/lib/*/b.so", "/o p\"t/c.so"]), 0..3),
-            variables in vec("[A-Z_][A-Z0-9_]{0,8}", 0..3),
+            variables in vec("[A-Z_][A-Z0-9_]{0,8}".prop_filter("secret", |name| !is_secret(name)), 0..3),
             value in "[ -~åø]{0,12}",
             reserved in "([ -#%-z]|\\$\\{[A-Z]{1,4}\\}){0,6}",
             (os_locking, force_v2, skip, thread) in any::<(bool, bool, bool, bool)>(),
@@ -216,7 +217,10 @@ mod tests {
                 env_config: variables.first().cloned().unwrap_or_default(),
                 env_required: variables.clone(),
                 env_default: variables.iter().map(|name| (name.clone(), value.clone())).collect(),
-                env_danger: variables,
+                env_danger: variables.clone(),
+                env: variables.into_iter().map(|name| name + "*").collect(),
+                working_directory: "/var/lib/segl".into(),
+                memory_limit_mb: init_timeout_s + 64,
                 os_locking,
                 reserved,
                 force_v2,

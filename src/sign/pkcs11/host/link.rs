@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) answered: bool,
     /// Answers in a row that said that the device is gone.
     pub(super) gone: u32,
+    /// A login has been authorised, and how it ended has not been told.
+    pub(super) logging_in: bool,
     next: u64,
 }
 
@@ -62,7 +64,7 @@ type Settled = (Result<Answer, Error>, Box<dyn Reply>);
 
 impl Link {
     pub(super) fn over(jobs: Channel, base: u64) -> Self {
-        Self { jobs, in_flight: HashMap::new(), base, answered: false, gone: 0, next: 0 }
+        Self { jobs, in_flight: HashMap::new(), base, answered: false, gone: 0, logging_in: false, next: 0 }
     }
 
     /// Gives the process a job. What it is to sign is made now: the device's turn has come, as far as can be told from
@@ -138,6 +140,11 @@ impl Link {
 }
 
 impl InFlight {
+    /// Whether it changes nothing, and may be done once more.
+    pub(super) fn is_repeatable(&self) -> bool {
+        matches!(self.job, Job::Sign(_) | Job::Find(_) | Job::Certificates(_))
+    }
+
     /// Whether its message is too old to be signed by another process.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         self.message.as_ref().is_some_and(|(_, made)| now.since(*made) > LONGEST_WAIT_OF_A_MESSAGE)

@@ -2,15 +2,19 @@
 //! with us. Linux.
 
 use std::{
-    env,
+    ffi::OsString,
+    fs::File,
     io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::{fs::FileExt, process::CommandExt},
     },
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process::{self, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,14 +28,23 @@ use rustix::{
     process::{Signal, getpid, getppid, kill_process, set_parent_process_death_signal},
 };
 
-use crate::secret;
+use crate::{
+    clock::{Clock, SystemClock},
+    secret,
+};
 
 /// First argument of a program that is to be the process of a library.
 pub(super) const ARGUMENT: &str = "--segl-module-host";
 
-/// Pieces of 4 kB that are heard of a library at a time, and lines of each.
+/// Pieces of 4 kB that are heard of a library at a time.
 const MOST_NOISE: usize = 64;
-const MOST_LINES: usize = 20;
+
+/// How long a process that was killed is waited for.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// Processes that were killed and have not ended: one that waits for a device inside the operating system ends when
+/// that lets go of it, if ever.
+static LINGERING: Mutex<Vec<process::Child>> = Mutex::new(Vec::new());
 
 /// Whether this program's `main` begins with [`module_host`](super::module_host).
 static IS_HOST: AtomicBool = AtomicBool::new(false);
@@ -174,7 +187,11 @@ pub(super) fn wait_for_end(end: BorrowedFd<'_>) {
 /// The process of a library, as its parent has it.
 #[derive(Debug)]
 pub(super) struct Child {
-    process: process::Child,
+    /// Taken out when it is ended.
+    process: Option<process::Child>,
+    /// What the operating system says of it. Opened at the start: later, not even its parent may, where `/proc` shows
+    /// nobody the processes of others.
+    status: Option<File>,
     /// Jobs and answers.
     pub(super) jobs: Channel,
     /// Logins.
@@ -184,36 +201,37 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `program` with `variables` added to its environment. The process ends with the *thread* that calls this.
-    pub(super) fn start<'a>(
+    /// Starts `program` in `folder`, with `environment` and no more. The process ends with the *thread* that calls this.
+    pub(super) fn start(
         program: &Path,
-        variables: impl IntoIterator<Item = (&'a String, &'a String)>,
+        folder: &Path,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> io::Result<Self> {
         let (jobs, their_jobs) = Channel::pair()?;
         let (logins, their_logins) = Channel::pair()?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(path::absolute(program)?);
         command
             .arg0("segl")
             .arg(ARGUMENT)
+            .current_dir(folder)
+            .env_clear()
+            .envs(environment)
             // Ctrl-C is for the parent, who lets the library end its sessions.
             .process_group(0)
             .stdin(Stdio::from(their_jobs))
             .stdout(Stdio::from(their_logins))
             .stderr(Stdio::piped());
-        for (name, value) in variables {
-            if env::var_os(name).is_none() {
-                command.env(name, value);
-            }
-        }
+        reap();
         let mut process = command.spawn()?;
+        let status = File::open(format!("/proc/{}/status", process.id())).ok();
         let noise = process.stderr.take().ok_or_else(|| io::Error::other("it has no standard error"))?;
         let flags = rustix::fs::fcntl_getfl(&noise)?;
         rustix::fs::fcntl_setfl(&noise, flags | rustix::fs::OFlags::NONBLOCK)?;
-        Ok(Self { process, jobs, logins, noise: Some(noise) })
+        Ok(Self { process: Some(process), status, jobs, logins, noise: Some(noise) })
     }
 
-    /// Hands what the library has said on its standard error to `heard`, line by line.
-    pub(super) fn hear(&mut self, mut heard: impl FnMut(&str)) {
+    /// Hands what the library has said on its standard error to `heard`, piece by piece.
+    pub(super) fn hear(&mut self, mut heard: impl FnMut(&[u8])) {
         let mut buffer = [0; 4096];
         // What is said without end is heard again in the next round.
         for _ in 0..MOST_NOISE {
@@ -226,37 +244,73 @@ impl Child {
                 Some(Ok(length)) => length,
                 Some(Err(_)) | None => return,
             };
-            let said = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-            said.lines().take(MOST_LINES).for_each(&mut heard);
+            heard(buffer.get(..length).unwrap_or_default());
         }
     }
 
-    /// Ends it, whatever it is doing, unless it has ended already; how it ended.
-    pub(super) fn kill(mut self) -> io::Result<ExitStatus> {
-        // Both do nothing to a process that has been waited for.
-        if self.process.try_wait()?.is_none() {
-            self.process.kill()?;
+    /// The memory that it takes up (resident set), in MiB; `None` when that cannot be told.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let mut text = [0; 4096];
+        let length = self.status.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = str::from_utf8(text.get(..length)?).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+        Some(kilobytes / 1024)
+    }
+
+    /// Ends it, whatever it is doing, unless it has ended already; how it ended. `None`: it has been killed and has not
+    /// ended yet, and is not waited for.
+    pub(super) fn kill(mut self) -> io::Result<Option<ExitStatus>> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(mut process) = self.process.take() else { return Ok(None) };
+        if let Some(status) = process.try_wait()? {
+            return Ok(Some(status));
         }
-        self.process.wait()
+        process.kill()?;
+        Ok(wait_or_leave(process, LAST_MOMENT))
     }
 
     /// Waits until it has ended, for a moment: its sockets are closed a little before it can be waited for.
     pub(super) fn wait_a_moment(&mut self) {
-        for _ in 0..100 {
-            if !matches!(self.process.try_wait(), Ok(None)) {
-                return;
-            }
-            let _ = wait_for([], Duration::from_millis(2));
+        if let Some(process) = &mut self.process {
+            wait_at_most(process, Duration::from_millis(200));
         }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both do nothing to a process that has been waited for.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.end();
     }
+}
+
+fn wait_at_most(process: &mut process::Child, time: Duration) -> Option<ExitStatus> {
+    let until = SystemClock.now() + time;
+    loop {
+        let ended = process.try_wait().ok().flatten();
+        if ended.is_some() || SystemClock.now() >= until {
+            return ended;
+        }
+        let _ = wait_for([], Duration::from_millis(2));
+    }
+}
+
+/// How it ended, if it does so in `time`; else it is left to [`reap`].
+fn wait_or_leave(mut process: process::Child, time: Duration) -> Option<ExitStatus> {
+    let ended = wait_at_most(&mut process, time);
+    if ended.is_none() {
+        LINGERING.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+    }
+    ended
+}
+
+/// Lets go of processes that have ended since they were left.
+fn reap() {
+    let mut lingering = LINGERING.lock().unwrap_or_else(PoisonError::into_inner);
+    lingering.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
 }
 
 /// The two sockets that this process was started with. From here on, standard input and output are `/dev/null`: a
@@ -264,7 +318,7 @@ impl Drop for Child {
 pub(super) fn take_channels() -> io::Result<(Channel, Channel)> {
     let jobs = io::stdin().as_fd().try_clone_to_owned()?;
     let logins = io::stdout().as_fd().try_clone_to_owned()?;
-    let nowhere = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let nowhere = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nowhere)?;
     rustix::stdio::dup2_stdout(&nowhere)?;
     Ok((Channel::over(jobs), Channel::over(logins)))
@@ -285,4 +339,46 @@ pub(super) fn harden() -> io::Result<()> {
 /// them crash there.
 pub(super) fn end() {
     let _ = kill_process(getpid(), Signal::KILL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asleep() -> process::Child {
+        Command::new("sleep").arg("600").spawn().unwrap()
+    }
+
+    fn lingers(process: u32) -> bool {
+        reap();
+        LINGERING.lock().unwrap().iter().any(|it| it.id() == process)
+    }
+
+    #[test]
+    fn a_process_that_does_not_end_is_not_waited_for_and_let_go_of_when_it_does() {
+        let process = asleep();
+        let number = process.id();
+        assert_eq!(wait_or_leave(process, Duration::from_millis(5)), None);
+        assert!(lingers(number));
+        let name = rustix::process::Pid::from_raw(number.cast_signed()).unwrap();
+        kill_process(name, Signal::KILL).unwrap();
+        while lingers(number) {
+            let _ = wait_for([], Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_process_is_as_large_as_the_operating_system_says() {
+        let process = asleep();
+        let status = File::open("/proc/self/status").ok();
+        let (jobs, other) = Channel::pair().unwrap();
+        let logins = Channel::over(other);
+        let child = Child { process: Some(process), status, jobs, logins, noise: None };
+        let before = child.memory().unwrap();
+        let full = std::hint::black_box(vec![1_u8; 100 << 20]);
+        let grown = child.memory().unwrap();
+        assert!(grown >= before + 80, "{before} MiB, then {grown}");
+        drop(full);
+        assert!(child.kill().unwrap().is_some());
+    }
 }

@@ -1,10 +1,13 @@
 //! What serde cannot see: values that have the right shape and make no sense.
 
+use std::path::Path;
+
 use regex_lite::Regex;
 
 use super::{
     Profile, SCHEMA,
     device::{AlwaysAuth, ContextLogin, ContextPin, LoginMode, ProtectedPath},
+    environment,
     error::Problem,
     pattern, placeholder,
 };
@@ -67,6 +70,21 @@ fn module(profile: &Profile) -> Result<(), Problem> {
     variables("module.env_required", module.env_required.iter().map(String::as_str))?;
     variables("module.env_default", module.env_default.keys().map(String::as_str))?;
     variables("module.env_danger", module.env_danger.iter().map(String::as_str))?;
+    let of_profile = module.env.iter().map(|name| name.strip_suffix('*').unwrap_or(name));
+    variables("module.env", of_profile.filter(|name| !name.is_empty()))?;
+    ensure("module.env", !module.env.iter().any(|name| matches!(name.as_str(), "" | "*")), || {
+        "names variables; * alone would be all of them".into()
+    })?;
+    if let Some(secret) = module.variables().find(|name| environment::is_secret(name)) {
+        return refuse("module.env", format!("{secret} may hold a secret, which no library gets to see"));
+    }
+    let folder = Path::new(&module.working_directory);
+    ensure(
+        "module.working_directory",
+        folder.is_absolute() && !module.working_directory.contains('\0'),
+        || "is an absolute path".into(),
+    )?;
+    within("module.memory_limit_mb", module.memory_limit_mb, 64, 65_536)?;
     let has_nul = module.env_default.values().any(|value| value.contains('\0'));
     ensure("module.env_default", !has_nul, || "a value holds NUL".into())?;
     ensure("module.reserved", !module.reserved.contains(char::is_control), || {
@@ -210,6 +228,11 @@ sources = ["https://example.com/"]
             ("[module]\nreserved = \"a\\u0000\"", "module.reserved"),
             ("[module]\nreserved = \"${}\"", "module.reserved"),
             ("[module]\ninit_timeout_s = 0", "module.init_timeout_s"),
+            ("[module]\nenv = [\"A-*\"]", "module.env"),
+            ("[module]\nenv = [\"*\"]", "module.env"),
+            ("[module]\nenv = [\"CARD_PIN\"]", "module.env"),
+            ("[module]\nworking_directory = \"card\"", "module.working_directory"),
+            ("[module]\nmemory_limit_mb = 1", "module.memory_limit_mb"),
             ("[module]\ngroups = [\"\"]", "module.groups"),
             ("[login]\npin_format = \"(\"\npin_hint = \"x\"", "login.pin_format"),
             ("[login]\npin_format = \"^x\"", "login.pin_hint"),

@@ -32,6 +32,12 @@ const FIELDS: &[(&str, &str)] = &[
         "module.env_danger",
         "These variables make the library write to a log what it should not, PINs among it: keep them unset.",
     ),
+    ("module.env", "The library looks at these variables, so its process gets to see them."),
+    ("module.working_directory", "The library looks for files in the folder that its process works in."),
+    (
+        "module.memory_limit_mb",
+        "The library's process is ended and started anew when it takes up more memory than this.",
+    ),
     (
         "module.os_locking",
         "The library does not start when it is told to lock by itself, so one thread alone may use it.",

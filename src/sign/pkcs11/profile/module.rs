@@ -21,6 +21,13 @@ pub struct Module {
     pub env_default: BTreeMap<String, String>,
     /// Environment variables that may make the library write PINs to a log.
     pub env_danger: Vec<String>,
+    /// Environment variables that the library's process gets to see besides those named above and the few that every
+    /// program needs; `*` at the end of one stands for anything.
+    pub env: Vec<String>,
+    /// The folder that the library's process works in.
+    pub working_directory: String,
+    /// Most memory that the library's process may take up, in MiB (64 to 65536). Beyond, it is ended and started anew.
+    pub memory_limit_mb: u64,
     /// Pass `CKF_OS_LOCKING_OK` to C_Initialize.
     pub os_locking: bool,
     /// Text for the reserved field of C_Initialize; `${NAME}` stands for an environment variable. Empty: none.
@@ -71,6 +78,9 @@ impl Default for Module {
             env_required: Vec::new(),
             env_default: BTreeMap::new(),
             env_danger: Vec::new(),
+            env: Vec::new(),
+            working_directory: "/".into(),
+            memory_limit_mb: 512,
             os_locking: true,
             reserved: String::new(),
             force_v2: false,

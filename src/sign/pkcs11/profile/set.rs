@@ -1,6 +1,6 @@
 use std::{
     cmp::Reverse,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt,
     path::{Path, PathBuf},
@@ -274,6 +274,17 @@ impl Profiles {
             });
         }
         Ok(meant)
+    }
+
+    /// How a library is driven that no profile knows: the careful way. It may be a way to a library that is known, a
+    /// proxy or a recorder of calls, so its process sees the variables of all of them.
+    pub(in super::super) fn unknown(&self) -> Profile {
+        let all = || self.iter().map(|profile| &profile.module);
+        let unique = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect();
+        let mut profile = Profile::unknown();
+        profile.module.env = unique(all().flat_map(Module::variables).collect());
+        profile.module.env_danger = unique(all().flat_map(|it| &it.env_danger).map(String::as_str).collect());
+        profile
     }
 
     fn names(&self) -> Vec<&str> {
