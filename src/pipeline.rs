@@ -24,7 +24,10 @@ use crate::{
     config::{self, Config, ConsumerOrg},
     grant::{Assertion, Grant, InvalidRequest, TokenRequest},
     http::Http,
-    sign::{self, Credential, Proven, Signer, pkcs11::Profiles},
+    sign::{
+        self, Credential, Proven, Signer,
+        pkcs11::{Modules, Profiles},
+    },
     token::{
         self, AccessToken, Altinn, Authority, Cached, Customs, DEFAULT_CAPACITY, Endpoints, Exchange,
         Maskinporten, TEST_AUTH, TestAuth, TokenSource,
@@ -37,6 +40,7 @@ pub struct Pipeline {
     tokens: BTreeMap<String, NamedToken>,
     caches: Vec<Cached>,
     signers: Signers,
+    http: Arc<Http>,
     clock: Arc<dyn Clock>,
 }
 
@@ -66,6 +70,7 @@ impl Pipeline {
             tokens: BTreeMap::new(),
             caches: Vec::new(),
             signers: Signers::new(config, clock.clone(), profiles)?,
+            http: http.clone(),
             clock: clock.clone(),
         };
         let mut clients = BTreeMap::new();
@@ -120,6 +125,18 @@ impl Pipeline {
         self.signers.named(name)
     }
 
+    /// The PKCS#11 libraries that its signers share: who looks at a device beside them goes through these, too.
+    #[must_use]
+    pub fn modules(&self) -> &Arc<Modules> {
+        self.signers.modules()
+    }
+
+    /// The way out that all of it takes.
+    #[must_use]
+    pub fn http(&self) -> &Arc<Http> {
+        &self.http
+    }
+
     /// Starts keeping warm what the configuration wants warm. Must be called within a Tokio runtime.
     pub fn start(&self) {
         for token in self.tokens.values().filter(|token| token.config.keep_warm) {
@@ -159,6 +176,17 @@ fn warn_of_expiry(client: &config::Client, clock: &dyn Clock) {
         }
         Ok(_) => {}
     }
+}
+
+/// Where the Maskinporten of `environment` is.
+///
+/// # Errors
+/// [`Error::Unknown`] when its issuer is no address, which the configuration does not let through.
+pub fn endpoints(environment: &config::Environment) -> Result<Endpoints, Error> {
+    let issuer =
+        Url::parse(&environment.issuer).map_err(|_| Error::unknown("issuer", &environment.issuer))?;
+    let (metadata, token) = (environment.metadata.clone(), environment.token_endpoint.clone());
+    Ok(Endpoints { issuer, metadata, token })
 }
 
 fn source_of(
@@ -204,13 +232,7 @@ impl Client {
         let credential = Arc::new(Credential::new(signers::identity(config, &**clock)?, signer));
         let grant =
             Grant::new(clock.clone(), &environment.issuer, &config.client_id).life(config.grant_lifetime);
-        let issuer =
-            Url::parse(&environment.issuer).map_err(|_| Error::unknown("issuer", &environment.issuer))?;
-        let endpoints = Endpoints {
-            issuer,
-            metadata: environment.metadata.clone(),
-            token: environment.token_endpoint.clone(),
-        };
+        let endpoints = endpoints(environment)?;
         let maskinporten =
             Maskinporten::new(http.clone(), clock.clone(), endpoints, grant.clone(), credential.clone());
         Ok(Self { name: config.name.clone(), credential, grant, maskinporten: Arc::new(maskinporten) })

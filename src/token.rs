@@ -9,7 +9,7 @@ mod retry;
 mod trouble;
 
 pub use self::{
-    cache::{Cached, DEFAULT_CAPACITY},
+    cache::{Cached, DEFAULT_CAPACITY, lead_time},
     error::{Authority, Error, Refusal},
     exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken, TEST_AUTH, TestAuth},
     maskinporten::{Endpoints, Maskinporten},

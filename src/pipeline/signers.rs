@@ -53,6 +53,10 @@ impl Signers {
         })
     }
 
+    pub(super) fn modules(&self) -> &Arc<Modules> {
+        &self.modules
+    }
+
     pub(super) async fn shutdown(&self, call: &Call) {
         if let Err(error) = self.modules.shutdown(call).await {
             tracing::warn!(%error, "a device's thread did not end in time");

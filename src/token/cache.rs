@@ -16,6 +16,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::store::lead_time;
 use self::{
     flight::{Boarding, Departure, Flights, Landing, Terms},
     refusals::Refusals,

@@ -58,6 +58,12 @@ impl Endpoints {
     pub fn of(issuer: Url) -> Self {
         Self { issuer, metadata: None, token: None }
     }
+
+    /// Where its metadata is (RFC 8414 section 3).
+    #[must_use]
+    pub fn metadata_url(&self) -> Url {
+        self.metadata.clone().unwrap_or_else(|| metadata::well_known(&self.issuer))
+    }
 }
 
 impl Maskinporten {

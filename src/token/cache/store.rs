@@ -17,6 +17,13 @@ use crate::{
 /// Tokens are renewed this long before they expire, or a quarter of their life if that is less: most live two minutes.
 const LONGEST_LEAD: Duration = Duration::from_secs(60);
 
+/// How long before its end a token is renewed that lives for `life`: a quarter of that, and 60 s at most. Longer leads make
+/// a storm of renewals out of tokens that live two minutes.
+#[must_use]
+pub fn lead_time(life: Duration) -> Duration {
+    LONGEST_LEAD.min(life / 4)
+}
+
 /// How often expired tokens are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -80,7 +87,7 @@ impl Store {
     pub(super) fn insert(&self, request: &TokenRequest, token: &AccessToken, clock: &dyn Clock) {
         // Of what is left, not of what it had: a token that is given out again late in its life has a later refresh
         // point than before, and its renewal does not run in a circle.
-        let lead = LONGEST_LEAD.min(token.expires_at().since(clock.now()) / 4);
+        let lead = lead_time(token.expires_at().since(clock.now()));
         let entry = Entry {
             token: token.clone(),
             refresh_at: token.expires_at() - lead,

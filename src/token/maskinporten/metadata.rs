@@ -78,7 +78,7 @@ impl Metadata {
     /// The endpoint that the document names; `None` when there is no document to be had.
     async fn fetch(&self, call: &Call) -> Result<Option<Url>, Error> {
         let issuer = &self.endpoints.issuer;
-        let url = self.endpoints.metadata.clone().unwrap_or_else(|| well_known(issuer));
+        let url = self.endpoints.metadata_url();
         let brief = Call::until(call.deadline().min(self.clock.now() + PATIENCE));
         let request = Request { url: &url, accept: Some("application/json"), bearer: None, form: None };
         let response = match self.http.send(request, &brief).await {
@@ -128,7 +128,7 @@ impl Metadata {
 }
 
 /// RFC 8414 section 3: the well-known part stands between host and path.
-fn well_known(issuer: &Url) -> Url {
+pub(super) fn well_known(issuer: &Url) -> Url {
     let mut url = issuer.clone();
     let path = issuer.path().trim_end_matches('/');
     url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
