@@ -5,6 +5,7 @@ mod ask;
 mod completions;
 mod config;
 mod decode;
+mod doctor;
 mod failure;
 mod grant;
 mod keys;
@@ -70,6 +71,8 @@ enum Command {
     Grant(grant::Command),
     /// Get a token and make a first harmless call, step by step
     Probe(probe::Command),
+    /// Check everything about one token or all, and say what to fix
+    Doctor(doctor::Command),
     /// Show and prepare the keys on a device
     Keys(keys::Command),
     /// Keep a signer's PIN, and see which were refused
@@ -148,6 +151,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Token(command) => token::run(command, context, out).await,
         Command::Grant(command) => grant::run(command, context, out).await,
         Command::Probe(command) => probe::run(command, context, out).await,
+        Command::Doctor(command) => doctor::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
         Command::Pin(command) => pin::run(command, context, out),
         Command::Profiles(command) => profiles::run(command, context, out),

@@ -115,6 +115,7 @@ pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod grant;
 pub mod http;
 pub mod jose;

@@ -41,6 +41,11 @@ impl Failure {
         Self { outcome: Outcome::NeedsAttention, ..Self::needs_person(what, remedy) }
     }
 
+    /// What `outcome` stands for, in other words than those of one error.
+    pub(crate) fn of(outcome: Outcome, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { outcome, ..Self::needs_person(what, remedy) }
+    }
+
     /// The same, with no other PIN asked for.
     pub(crate) fn for_good(self) -> Self {
         Self { pin_refused: false, ..self }
