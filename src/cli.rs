@@ -8,6 +8,7 @@ mod decode;
 mod doctor;
 mod failure;
 mod grant;
+mod init;
 mod keys;
 mod logging;
 mod pin;
@@ -65,6 +66,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ask a few questions and write a commented segl.toml
+    Init(Box<init::Command>),
     /// Print one access token
     Token(token::Command),
     /// Sign a grant and send nothing
@@ -151,6 +154,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Token(command) => token::run(command, context, out).await,
         Command::Grant(command) => grant::run(command, context, out).await,
         Command::Probe(command) => probe::run(command, context, out).await,
+        Command::Init(command) => init::run(*command, context, out).await,
         Command::Doctor(command) => doctor::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
         Command::Pin(command) => pin::run(command, context, out),

@@ -112,6 +112,45 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
     outcome
 }
 
+/// The keys that Maskinporten takes on the devices of this machine, as far as they show without a login.
+#[derive(Debug, Default)]
+pub(super) struct Usable {
+    pub(super) keys: Vec<UsableKey>,
+    /// Labels of devices that may have more.
+    pub(super) hiding: Vec<String>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct UsableKey {
+    /// The line to paste.
+    pub(super) uri: String,
+    /// In words: kind, name, device.
+    pub(super) what: String,
+    /// The profile of its library.
+    pub(super) profile: Option<String>,
+}
+
+/// Looks through every library of the machine, each in a process of its own.
+pub(super) async fn usable(context: &Context) -> Result<Usable, Failure> {
+    let manner = Manner { profiles: context.profiles()?, look_around: true, ..Manner::default() };
+    let work = Work {
+        context,
+        modules: Modules::build(context.clock.clone(), manner),
+        call: Call::within(context.clock(), PATIENCE),
+    };
+    let looked = list::Place::anywhere().look(None, &work).await;
+    if let Err(error) = work.modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {
+        tracing::warn!(%error, "a device's library did not end in time");
+    }
+    // A machine without any library has no keys on devices.
+    let Ok((wanted, looked)) = looked else { return Ok(Usable::default()) };
+    let configured = configured::Configured::default();
+    let now = context.clock().wall();
+    let listing = listing::Listing::new(looked, work.modules.profiles(), &wanted, &configured, now);
+    Ok(listing.usable_keys())
+}
+
 /// What each of the commands works with.
 struct Work<'a> {
     context: &'a Context,

@@ -110,6 +110,11 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
 }
 
 impl Place {
+    /// All libraries that are known on this machine.
+    pub(super) fn anywhere() -> Self {
+        Self { module: None, profile: None, trust_module: false, timeout: 20 }
+    }
+
     /// What is wanted, and what the libraries show where it can be.
     pub(super) async fn look(
         &self,

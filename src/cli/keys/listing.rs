@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    Usable, UsableKey,
     configured::Configured,
     issuers::Issuers,
     survey::Looked,
@@ -200,6 +201,30 @@ impl Listing {
     pub(super) fn usable(&self) -> impl Iterator<Item = &Uri> {
         let keys = self.devices().flat_map(|device| &device.keys);
         keys.filter(|key| key.maskinporten.answer != verdict::Answer::No).map(|key| &key.uri)
+    }
+
+    /// The same in words, and which devices may have more.
+    pub(super) fn usable_keys(&self) -> Usable {
+        let mut usable = Usable::default();
+        for (module, device) in
+            self.modules.iter().flat_map(|it| it.devices.iter().map(move |device| (it, device)))
+        {
+            let label = device.label.as_deref().map_or_else(|| "a device".to_owned(), plain);
+            let fit = device.keys.iter().filter(|key| key.maskinporten.answer != verdict::Answer::No);
+            usable.keys.extend(fit.map(|key| {
+                let bits = key.bits.map(|bits| format!("-{bits}")).unwrap_or_default();
+                let with = if key.certificates.is_empty() { "" } else { ", with a certificate" };
+                UsableKey {
+                    uri: key.uri.to_string(),
+                    what: format!("{}{bits} {} on {label}{with}", key.kind, plain(&key.label)),
+                    profile: module.profile.clone(),
+                }
+            }));
+            if device.may_hide_keys() {
+                usable.hiding.push(label);
+            }
+        }
+        usable
     }
 }
 
