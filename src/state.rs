@@ -4,25 +4,28 @@
 //! write elsewhere can steer what is read or written here.
 
 mod error;
+mod temporary;
 
 use std::{
     ffi::OsString,
     fs::{DirBuilder, File, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, OFlags, RenameFlags},
+    fs::{AtFlags, CWD, FileType, OFlags},
     io::Errno,
 };
 use zeroize::Zeroizing;
 
 pub use self::error::Error;
+
+use self::temporary::Temporary;
 
 /// A directory that belongs to this user and that nobody else can write to.
 #[derive(Debug)]
@@ -234,67 +237,6 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: Mode, overwrite: bool) -> Res
 }
 
 const PRIVATE: rustix::fs::Mode = rustix::fs::Mode::RUSR.union(rustix::fs::Mode::WUSR);
-
-/// A file beside its target, complete and on the disk; removed unless it is renamed.
-struct Temporary<'a> {
-    directory: BorrowedFd<'a>,
-    target: &'a Path,
-    name: String,
-    renamed: bool,
-}
-
-impl<'a> Temporary<'a> {
-    fn write(directory: BorrowedFd<'a>, target: &'a Path, bytes: &[u8], mode: Mode) -> Result<Self, Error> {
-        let io_error = |error: io::Error| Error::io("written", target, &error);
-        let permissions = match mode {
-            Mode::Private => PRIVATE,
-            Mode::Public => PRIVATE | rustix::fs::Mode::RGRP | rustix::fs::Mode::ROTH,
-        };
-        // A random name: process numbers repeat, in a container always.
-        let name = format!(".segl-{}.tmp", uuid::Uuid::new_v4().simple());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, &name, flags, permissions)
-            .map_err(|error| io_error(error.into()))?;
-        let temporary = Self { directory, target, name, renamed: false };
-        let mut file = File::from(file);
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error)?;
-        Ok(temporary)
-    }
-
-    fn rename(mut self, name: impl rustix::path::Arg + Copy, overwrite: bool) -> Result<(), Error> {
-        let renamed = if overwrite {
-            rustix::fs::renameat(self.directory, &self.name, self.directory, name)
-        } else {
-            let kept = RenameFlags::NOREPLACE;
-            rustix::fs::renameat_with(self.directory, &self.name, self.directory, name, kept)
-        };
-        match renamed {
-            Ok(()) => self.renamed = true,
-            // File systems without NOREPLACE know hard links, which do not replace either.
-            Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
-                rustix::fs::linkat(self.directory, &self.name, self.directory, name, AtFlags::empty())
-                    .map_err(|error| self.failed(error))?;
-            }
-            Err(error) => return Err(self.failed(error)),
-        }
-        rustix::fs::fsync(self.directory).map_err(|error| self.failed(error))
-    }
-
-    fn failed(&self, error: Errno) -> Error {
-        match error {
-            Errno::EXIST => Error::Exists { path: self.target.to_owned() },
-            _ => Error::io("written", self.target, &error.into()),
-        }
-    }
-}
-
-impl Drop for Temporary<'_> {
-    fn drop(&mut self) {
-        if !self.renamed {
-            let _ = rustix::fs::unlinkat(self.directory, &self.name, AtFlags::empty());
-        }
-    }
-}
 
 fn inside_error(action: &'static str, path: &Path, error: Errno) -> Error {
     match error {
