@@ -16,10 +16,13 @@
 
 #[path = "../support/cable.rs"]
 mod cable;
+#[path = "../support/chance.rs"]
+mod chance;
 #[path = "../support/fixture.rs"]
 mod fixture;
 #[path = "../support/footprint.rs"]
 mod footprint;
+mod killed;
 #[path = "../support/leap.rs"]
 mod leap;
 #[path = "../support/load.rs"]
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let in_ci = env::var_os("CI").is_some_and(|value| value != "false");
-    let proofs = [pulled::proof()];
+    let proofs = [pulled::proof(), killed::proof()];
     let trials = proofs.into_iter().map(|Proof { name, test, lack }| {
         let left_out = lack.is_some() && !in_ci;
         if let Some(why) = lack.as_ref().filter(|_| left_out && !arguments.list) {

@@ -17,8 +17,9 @@ use std::{
 /// Where the process of one test finds its folder.
 const FOLDER: &str = "SEGL_TEST_FOLDER";
 
-/// Longer than any test takes on a busy machine: a test that hangs is to fail, not to hang the run.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than any test takes on a busy machine: a test that hangs is to fail, not to hang the run. In seconds; tests
+/// that may be made to take longer get more by `$SEGL_TEST_PATIENCE`.
+const PATIENCE: u64 = 120;
 
 /// Runs `body` in a process and a private folder of its own; `name` is the full name of the calling test.
 /// `environment` fills the folder and says what that process finds in its environment.
@@ -31,7 +32,9 @@ pub(crate) fn alone(
         let folder = PathBuf::from(folder);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, body(folder.clone())).await.expect("the device hangs");
+            let given = env::var("SEGL_TEST_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+            let patience = Duration::from_secs(given.unwrap_or(PATIENCE));
+            tokio::time::timeout(patience, body(folder.clone())).await.expect("the device hangs");
         });
         fs::write(folder.join("done"), name).unwrap();
         return;
