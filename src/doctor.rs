@@ -8,6 +8,7 @@
 //! at, how it is, and what to do. A PIN is tried at most as often as the guard of PINs allows, which is the one that
 //! every other command goes through.
 
+mod certificate;
 mod client;
 mod finding;
 mod hosts;

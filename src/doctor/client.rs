@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::{Ward, finding::Findings, signer::failed};
-use crate::config::{self, Client, Identity};
+use super::{Ward, certificate, finding::Findings, signer::failed};
+use crate::{
+    certificate::Way,
+    config::{self, Client, Identity},
+};
 
 /// Registered keys live a year at most; Digdir's largest user warns this long ahead.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -41,6 +44,9 @@ pub(super) async fn check(
                 (None, None) => "neither kid nor certificate".to_owned(),
             };
             findings.ok("identity", &client.name, said);
+            if let Some(chain) = proven.chain() {
+                certificate::check(client, Way::Business, chain, ward.clock().wall(), findings);
+            }
         }
     }
 }
@@ -89,22 +95,19 @@ fn registered_key(ward: &Ward<'_>, client: &Client, kid: &str, findings: &mut Fi
             ),
         );
     };
-    match left(expires, ward.clock().wall()) {
-        None => findings.failure(check, about, format!("{kid} has expired"), renew),
-        Some(left) if left < EXPIRES_SOON => {
-            findings.warning(check, about, format!("{kid} expires in {}", days(left)), renew);
+    let now = ward.clock().wall();
+    match expires.duration_since(now) {
+        Err(_) => findings.failure(check, about, format!("{kid} has expired"), renew),
+        Ok(left) if left < EXPIRES_SOON => {
+            findings.warning(check, about, format!("{kid} expires in {}", days_between(now, expires)), renew);
         }
-        Some(left) => findings.ok(check, about, format!("{kid} expires in {}", days(left))),
+        Ok(_) => findings.ok(check, about, format!("{kid} expires in {}", days_between(now, expires))),
     }
 }
 
-/// Time from `now` until `end`; `None` when that has passed.
-fn left(end: SystemTime, now: SystemTime) -> Option<Duration> {
-    end.duration_since(now).ok()
-}
-
-pub(super) fn days(time: Duration) -> String {
-    match time.as_secs() / (24 * 60 * 60) {
+/// Whole days from `now` until `end`.
+pub(super) fn days_between(now: SystemTime, end: SystemTime) -> String {
+    match end.duration_since(now).unwrap_or_default().as_secs() / (24 * 60 * 60) {
         1 => "1 day".to_owned(),
         days => format!("{days} days"),
     }

@@ -11,7 +11,8 @@ use crate::config::Config;
 pub(super) fn check(examination: &Examination<'_>, findings: &mut Findings<'_>) {
     let config = examination.config;
     file(config, findings);
-    for warning in &config.warnings {
+    // Those of a token are said with it.
+    for warning in config.warnings.iter().filter(|warning| !warning.starts_with("tokens.")) {
         findings.warning(
             "configuration",
             "",

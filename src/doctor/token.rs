@@ -4,18 +4,76 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Ward, finding::Findings, signer::Rate};
 use crate::{
-    config::{self, ConsumerOrg, Exchange, Token},
+    config::{self, ConsumerOrg, Exchange, Realm, Token},
+    language::Language,
     pipeline::Overrides,
+    scope,
     token::lead_time,
 };
 
 /// Checks one `[tokens.NAME]`. `signs`: the signer of its client does.
 pub(super) async fn check(ward: &Ward<'_>, token: &Token, signs: bool, findings: &mut Findings<'_>) {
+    scopes(ward, token, findings);
     customer(token, findings);
     system_user(token, findings);
     renewal(token, findings);
     if signs {
         request(ward, token, findings).await;
+    }
+}
+
+fn scopes(ward: &Ward<'_>, token: &Token, findings: &mut Findings<'_>) {
+    let place = format!("tokens.{}.", token.name);
+    for warning in ward.examination.config.warnings.iter().filter_map(|said| said.strip_prefix(&place)) {
+        let remedy = "Run segl scopes, and correct the scope here and on the client.";
+        findings.warning("scope", &token.name, warning, remedy);
+    }
+    for name in &token.scopes {
+        match scope::named(name) {
+            Some(known) => {
+                let purpose = known.purpose.in_language(Language::English);
+                findings.ok("scope", &token.name, format!("{name}: {purpose}"));
+            }
+            None if scope::caution(name).is_none() => {
+                let said = format!("{name} is not among the known ones, which may well be right");
+                findings.ok("scope", &token.name, said);
+            }
+            // It has been warned of.
+            None => {}
+        }
+        exchange(ward, token, name, findings);
+    }
+}
+
+/// Whether the token is exchanged where the scope's API wants that. In an environment of one's own there may be no such
+/// API.
+fn exchange(ward: &Ward<'_>, token: &Token, name: &str, findings: &mut Findings<'_>) {
+    let client = ward.examination.config.clients.get(&token.client);
+    if client.is_none_or(|client| client.environment.realm == Realm::Other) {
+        return;
+    }
+    let has = match &token.exchange {
+        Some(Exchange::Customs { .. }) => scope::Exchange::Customs,
+        Some(Exchange::Altinn { .. }) => scope::Exchange::Altinn,
+        None => scope::Exchange::None,
+    };
+    let Some(wanted) = scope::named(name).map(|scope| scope.exchange) else { return };
+    let fits = match wanted {
+        scope::Exchange::Either => has != scope::Exchange::Customs,
+        wanted => wanted == has,
+    };
+    if !fits {
+        let remedy = match wanted {
+            scope::Exchange::Customs => "Set exchange = \"customs\" on the token.",
+            scope::Exchange::Altinn => "Set exchange = \"altinn\" on the token.",
+            _ => "Leave exchange out of the token: its API takes Maskinporten's own.",
+        };
+        findings.warning(
+            "exchange",
+            &token.name,
+            format!("the API of {name} wants another authority's token"),
+            remedy,
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use segl::sandbox::{Clients, Knobs, Profile};
 
 use crate::{
     Examined,
-    stand::{KID, Stand, ca, other_key, spki},
+    stand::{KID, Stand, ca, key, other_key, spki},
 };
 
 #[tokio::test]
@@ -127,4 +127,127 @@ async fn the_hosts_for_the_firewall_are_those_that_the_tokens_lead_to() {
         assert!(said.out.contains(host), "{said:?}");
     }
     assert!(!said.out.contains("127.0.0.1") && !said.out.contains("test."), "{said:?}");
+}
+
+/// A business certificate for `key`, by an issuer of this name; the issuer's own is not there.
+fn issued_by(organisation: &str, common_name: &str, policy: &[u64]) -> String {
+    use rcgen::{
+        CertificateParams, CustomExtension, DistinguishedName, DnType, Issuer, KeyPair, KeyUsagePurpose,
+        SubjectPublicKeyInfo,
+    };
+    let mut issuer = CertificateParams::default();
+    issuer.distinguished_name = DistinguishedName::new();
+    issuer.distinguished_name.push(DnType::OrganizationName, organisation);
+    issuer.distinguished_name.push(DnType::CommonName, common_name);
+    let issuer = Issuer::new(issuer, KeyPair::generate().unwrap());
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CountryName, "NO");
+    params.distinguished_name.push(DnType::OrganizationName, "FJORD FRAKT");
+    params.distinguished_name.push(DnType::CommonName, "FJORD FRAKT");
+    params
+        .distinguished_name
+        .push(DnType::from_oid(&[2, 5, 4, 97]), format!("NTRNO-{}", Clients::ORGANISATION));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.custom_extensions =
+        vec![CustomExtension::from_oid_content(&[2, 5, 29, 32], certificate_policies(policy))];
+    let key = SubjectPublicKeyInfo::from_der(&spki(key())).unwrap();
+    params.signed_by(&key, &issuer).unwrap().pem()
+}
+
+/// CertificatePolicies with one policy (RFC 5280 section 4.2.1.4), DER.
+fn certificate_policies(policy: &[u64]) -> Vec<u8> {
+    use der::{Encode as _, asn1::ObjectIdentifier};
+    let oid: Vec<String> = policy.iter().map(ToString::to_string).collect();
+    let oid = ObjectIdentifier::new(&oid.join(".")).unwrap().to_der().unwrap();
+    let sequence = |content: &[u8]| [&[0x30, u8::try_from(content.len()).unwrap()], content].concat();
+    sequence(&sequence(&oid))
+}
+
+const TEST_ISSUER: (&str, &str) = ("Commfides Norge AS", "Commfides Legal Person - G3 - TEST");
+const TEST_POLICY: &[u64] = &[2, 16, 578, 1, 29, 913, 200, 1, 0];
+
+#[tokio::test]
+async fn a_test_certificate_in_production_is_found_and_one_in_test_is_not_held_against_it() {
+    let stand = Stand::new().await;
+    stand.write("key.pem", key().serialize_pem());
+    stand.write("certificate.pem", issued_by(TEST_ISSUER.0, TEST_ISSUER.1, TEST_POLICY));
+    for (environment, wrong) in [("prod", true), ("test", false)] {
+        let config = format!(
+            "schema = 1\n[signers.k]\nkey = \"file:key.pem\"\n[clients.c]\nenvironment = \"{environment}\"\n\
+             client_id = \"0b1c2d3e-0000-4000-8000-000000000001\"\nsigner = \"k\"\ncertificate = \"certificate.pem\"\n\
+             [tokens.t]\nclient = \"c\"\nscopes = [\"toll:movement/road/v2\"]\nexchange = \"customs\"\n"
+        );
+        let examined = Examined::of(&stand, &config, &[], &[]).await;
+        if wrong {
+            examined.says("certificate's environment", "failure", "belongs to test", "MP-120");
+            assert_eq!(examined.code, Some(2), "{:#}", examined.report);
+        } else {
+            assert!(examined.bad("certificate's environment").is_empty(), "{:#}", examined.report);
+            assert_eq!(examined.report["failures"], 0, "{:#}", examined.report);
+        }
+        // Its issuer's certificate is not in the file.
+        examined.says("chain", "warning", "Commfides Legal Person - G3 - TEST", "fetch-chain");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_for_encryption_or_has_expired_is_found() {
+    let stand = Stand::new().await;
+    for (profile, said) in [(Profile::Encryption, "encryption"), (Profile::Expired, "expired")] {
+        let issued = ca().issue_for(&spki(key()), Clients::ORGANISATION, profile).unwrap();
+        let config = stand.client_with(&issued);
+        let examined = Examined::of(&stand, &config, &[], &[]).await;
+        assert_eq!(examined.code, Some(2), "{:#}", examined.report);
+        let findings = examined.report["findings"].as_array().unwrap();
+        let named = findings.iter().any(|finding| {
+            finding["verdict"] == "failure" && finding["reason"].as_str().unwrap().contains(said)
+        });
+        assert!(named, "{said}: {:#}", examined.report);
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_scope_and_a_missing_exchange_are_pointed_out() {
+    let stand = Stand::new().await;
+    let (config, _) = stand.certificate_client();
+    let misspelt = config.replace("toll:movement/road/v2", "toll:movment/road/v2");
+    let examined = Examined::of(&stand, &misspelt, &["maskinporten"], &[]).await;
+    examined.says("scope", "warning", "did you mean toll:movement/road/v2?", "segl scopes");
+    let real = config.replace("environment = \"sandbox\"", "environment = \"prod\"");
+    let examined = Examined::of(&stand, &real, &["maskinporten"], &[]).await;
+    examined.says("exchange", "warning", "wants another authority's token", "exchange = \"customs\"");
+}
+
+#[tokio::test]
+async fn a_customer_that_is_the_own_organisation_is_found() {
+    let stand = Stand::new().await;
+    let (config, _) = stand.certificate_client();
+    let own = format!("[tokens.maskinporten]\nconsumer_org = \"{}\"", Clients::ORGANISATION);
+    let examined =
+        Examined::of(&stand, &config.replace("[tokens.maskinporten]", &own), &["maskinporten"], &[]).await;
+    examined.says("grant", "failure", "is the organisation that signs", "");
+}
+
+/// The table's last column names the tests that hold it.
+#[test]
+fn every_mistake_in_the_table_has_its_end_and_its_test() {
+    let page = include_str!("../../docs/mistakes.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    let numbers: std::collections::BTreeSet<u32> =
+        rows.iter().map(|row| row[0].trim_end_matches(char::is_alphabetic).parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=15).collect());
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for row in rows {
+        let [_, _, end, how, test] = row.as_slice() else { panic!("{row:?}") };
+        assert!(["found by doctor", "cannot be written", "seen only online"].contains(end), "{row:?}");
+        assert!(!how.is_empty(), "{row:?}");
+        let (file, name) = test.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{row:?}"));
+        let source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|why| panic!("{file}: {why}"));
+        assert!(source.contains(&format!("fn {name}(")), "{file} has no test {name}");
+    }
 }

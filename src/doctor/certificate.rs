@@ -1,0 +1,85 @@
+//! The certificate that stands for a client: what it is, for whom, where it belongs, and until when.
+
+use super::{client::days_between, finding::Findings};
+use crate::{
+    certificate::{self, Chain, Fitness, Judgement, Way},
+    config::{Client, Realm},
+};
+
+/// Judges the chain that goes into the grants of `client`, which goes the way that is meant for it.
+pub(super) fn check(
+    client: &Client,
+    way: Way,
+    chain: &Chain,
+    at: std::time::SystemTime,
+    findings: &mut Findings<'_>,
+) {
+    let judgement = chain.judge(at);
+    let about = client.name.as_str();
+    let fitness = match way {
+        Way::Business => &judgement.business,
+        Way::Eseal => &judgement.eseal,
+    };
+    for obstacle in &fitness.obstacles {
+        findings.failure("certificate", about, format!("{}: {obstacle}", judgement.kind), obstacle.remedy());
+    }
+    if fitness.works() {
+        findings.ok("certificate", about, format!("{}, for {}", judgement.kind, holder(&judgement)));
+    }
+    cautions(fitness, about, findings);
+    environment(client, way, &judgement, findings);
+    chain_is_whole(way, &judgement, about, findings);
+    if at <= judgement.until {
+        let left = days_between(at, judgement.until);
+        findings.ok("expiry", about, format!("the chain is valid for {left} more"));
+    }
+}
+
+/// The organisation, and the number that the authority compares.
+fn holder(judgement: &Judgement) -> String {
+    let name = judgement.holder.as_deref().unwrap_or("an organisation without a name");
+    match (judgement.organisation_number, &judgement.identifier) {
+        (Some(number), _) => format!("{name} ({number})"),
+        (None, Some(identifier)) => format!("{name} ({identifier})"),
+        (None, None) => name.to_owned(),
+    }
+}
+
+fn cautions(fitness: &Fitness, about: &str, findings: &mut Findings<'_>) {
+    for caution in &fitness.cautions {
+        findings.warning("certificate", about, caution.to_string(), caution.remedy());
+    }
+}
+
+/// Norwegian certificates for tests are known in test only, and real ones in production only; seals are real ones
+/// everywhere (Digdir, "European eSeals").
+fn environment(client: &Client, way: Way, judgement: &Judgement, findings: &mut Findings<'_>) {
+    let about = client.name.as_str();
+    let belongs = match (judgement.environment, client.environment.realm, way) {
+        (Some(certificate::Environment::Sandbox), Realm::Test | Realm::Prod, _) => Some("the sandbox"),
+        (Some(certificate::Environment::Test), Realm::Prod, Way::Business) => Some("test"),
+        (Some(certificate::Environment::Production), Realm::Test, Way::Business) => Some("production"),
+        _ => None,
+    };
+    let has = &client.environment.name;
+    match belongs {
+        Some(belongs) => findings.failure(
+            "certificate's environment",
+            about,
+            format!("the certificate belongs to {belongs}, and the client to {has}"),
+            "Use a certificate of the client's environment; Maskinporten answers MP-120 or MP-124 to others.",
+        ),
+        None => findings.ok("certificate's environment", about, format!("it goes with {has}")),
+    }
+}
+
+/// Digdir knows the Norwegian issuers, and takes a leaf alone; the whole chain is what its documentation asks for.
+fn chain_is_whole(way: Way, judgement: &Judgement, about: &str, findings: &mut Findings<'_>) {
+    let Some(issuer) = judgement.missing_issuer.as_ref().filter(|_| way == Way::Business) else { return };
+    findings.warning(
+        "chain",
+        about,
+        format!("the certificate of its issuer ({issuer}) is missing: the grant goes without"),
+        "Run segl certificate fetch-chain, and name the file as chain of the signer.",
+    );
+}
