@@ -37,8 +37,10 @@ mod maskinporten;
 mod message;
 mod organisation;
 mod production;
+mod qc_statements;
 mod refusal;
 mod replay;
+mod seal;
 mod server;
 mod world;
 
@@ -48,7 +50,7 @@ pub use self::{
     configuration::{Authentication, Setup},
     counters::{Authority, Counters, Hits},
     error::Error,
-    knobs::{AltinnBody, CodePosition, CustomsError, ErrorStyle, Knobs, ResourceType},
+    knobs::{AltinnBody, CodePosition, CustomsError, ErrorStyle, EsealSpelling, Knobs, ResourceType},
 };
 
 use std::{
@@ -64,6 +66,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use self::{clients::RegisteredKey, issuer_key::IssuerKey, refusal::Refusal, world::World};
 use crate::{
@@ -97,6 +100,9 @@ pub struct Options {
     pub ca: Option<TestCa>,
     /// Who is known, and may have what.
     pub clients: Clients,
+    /// Certificates of issuers of eSeals (DER) that are trusted beside the test CA's own, as if they stood on a national
+    /// trusted list.
+    pub seal_issuers: Vec<Vec<u8>>,
     /// How the authorities answer at first.
     pub knobs: Knobs,
     /// The authorities' time; `None`: the system's.
@@ -148,6 +154,7 @@ impl Sandbox {
             (None, None) => joined(spawn_blocking(TestCa::ephemeral)).await?,
         };
         let ca = ca.with_clock(clock.clone());
+        let seal_issuers = trusted(&ca, options.seal_issuers)?;
         let key = |name: &'static str| {
             let ca = ca.clone();
             spawn_blocking(move || IssuerKey::generate(&ca, name))
@@ -161,6 +168,7 @@ impl Sandbox {
             altinn: reach.address(Authority::Altinn, &altinn)?,
             clock,
             ca,
+            seal_issuers,
             maskinporten_key,
             altinn_key,
             clients: RwLock::new(options.clients),
@@ -360,6 +368,21 @@ fn public_host(text: &str) -> Result<String, Error> {
         return Err(Error::PublicUrl { problem: "it has more than scheme and host" });
     }
     Ok(host.into())
+}
+
+/// The issuers of eSeals on the sandbox's own trusted list: the test CA's, and those that the user names.
+fn trusted(ca: &TestCa, named: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Error> {
+    for der in &named {
+        let parsed = X509Certificate::from_der(der).ok().filter(|(rest, _)| rest.is_empty());
+        let (_, certificate) = parsed.ok_or(Error::SealIssuer("is no certificate"))?;
+        if !certificate.is_ca() {
+            return Err(Error::SealIssuer("is not a certification authority's certificate"));
+        }
+        if production::real_issuer(der).is_some() {
+            return Err(Error::SealIssuer("is a real one of Norwegian certificates"));
+        }
+    }
+    Ok([vec![ca.seal_issuing().to_vec()], named].concat())
 }
 
 async fn listen(authority: Authority, address: SocketAddr) -> Result<TcpListener, Error> {

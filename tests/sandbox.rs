@@ -8,6 +8,9 @@
     reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "sandbox/eseal.rs"]
+mod eseal;
+
 use std::{
     net::{Ipv4Addr, TcpListener},
     sync::{Arc, OnceLock},

@@ -1,6 +1,8 @@
-//! The test CA: a root, an issuing CA below it, and certificates like those of a Norwegian enterprise.
+//! The test CAs, each a root and an issuing CA below it: one for certificates like those of a Norwegian enterprise, one
+//! for European eSeals.
 
 mod profile;
+mod request;
 
 pub use self::profile::Profile;
 pub(super) use self::profile::TEST_POLICY;
@@ -16,11 +18,11 @@ use rcgen::{
     PKCS_RSA_SHA256, RsaKeySize, SerialNumber, SubjectPublicKeyInfo,
 };
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509CertificationRequest, X509Name};
 
+use self::{profile::Holder, request::Request};
 use super::{
     Error,
-    ca_file::{self, Stored},
+    ca_file::{self, EUROPEAN, Kept, NORWEGIAN, Stored},
     organisation,
 };
 use crate::{
@@ -28,25 +30,24 @@ use crate::{
     jose::RsaPublicKey,
 };
 
-const ROOT_NAME: &str = "Segl Sandbox Test Root CA";
-const ISSUING_NAME: &str = "Segl Sandbox Test CA";
+/// Names of root and issuing CA.
+const NORWEGIAN_NAMES: [&str; 2] = ["Segl Sandbox Test Root CA", "Segl Sandbox Test CA"];
+const EUROPEAN_NAMES: [&str; 2] = ["Segl Sandbox European Root CA", "Segl Sandbox European eSeal CA"];
+
 const CA_ORGANISATION: &str = "Segl Sandbox (not a real issuer)";
-const HOLDER_NAME: &str = "SEGL SANDBOX TEST";
 
 /// Norwegian enterprise certificates live three years.
 const LIFE: Duration = Duration::from_secs(3 * 365 * 24 * 60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Longest certificate signing request that is read, in bytes.
-const LONGEST_REQUEST: usize = 16 * 1024;
-
-/// A certification authority that nobody trusts but the sandbox.
+/// A certification authority that nobody trusts but the sandbox: one for Norwegian enterprises and one for eSeals.
 ///
-/// Cheap to clone; the clones are one authority. Only the issuing CA's key is kept: the root's is thrown away
+/// Cheap to clone; the clones are one authority. Only the issuing CAs' keys are kept: a root's is thrown away
 /// as soon as the issuing CA is there.
 #[derive(Clone, Debug)]
 pub struct TestCa {
-    stored: Arc<Stored>,
+    norwegian: Arc<Stored>,
+    european: Arc<Stored>,
     clock: Arc<dyn Clock>,
 }
 
@@ -81,6 +82,12 @@ impl Issued {
         self.chain().iter().map(|der| certificate_pem(der)).collect()
     }
 
+    /// Leaf, issuing CA and root as PEM, leaf first: what goes with an eSeal.
+    #[must_use]
+    pub fn whole_chain_pem(&self) -> String {
+        self.chain_pem() + &self.root_pem()
+    }
+
     /// The root as PEM.
     #[must_use]
     pub fn root_pem(&self) -> String {
@@ -94,23 +101,32 @@ impl TestCa {
     /// # Errors
     /// [`Error::Crypto`] when no keys can be made.
     pub fn ephemeral() -> Result<Self, Error> {
-        Ok(Self { stored: Arc::new(create()?), clock: SystemClock::shared() })
+        Ok(Self {
+            norwegian: Arc::new(create(NORWEGIAN_NAMES, &NORWEGIAN)?),
+            european: Arc::new(create(EUROPEAN_NAMES, &EUROPEAN)?),
+            clock: SystemClock::shared(),
+        })
     }
 
     /// The test CA of `state_dir`; made there when there is none. No running sandbox is needed.
     ///
-    /// The directory is made with mode 0700 and the one file in it, `segl-sandbox-ca.pem` (key, issuing CA,
-    /// root), with mode 0600. Two programs that start at once end up with the same CA.
+    /// The directory is made with mode 0700 and the two files in it, `segl-sandbox-ca.pem` and
+    /// `segl-sandbox-eseal-ca.pem` (each key, issuing CA, root), with mode 0600. Two programs that start at once end
+    /// up with the same CA.
     ///
     /// # Errors
     /// [`Error::State`] and [`Error::Io`] when directory or file are not usable, or open to others;
     /// [`Error::RealIssuer`] when a certificate of a real issuer lies there.
     pub fn open_or_create(state_dir: &Path) -> Result<Self, Error> {
-        let stored = match ca_file::load(state_dir)? {
-            Some(stored) => stored,
-            None => ca_file::store(state_dir, create()?)?,
+        let kept = |names, kept: &Kept| match ca_file::load(state_dir, kept)? {
+            Some(stored) => Ok(Arc::new(stored)),
+            None => ca_file::store(state_dir, kept, create(names, kept)?).map(Arc::new),
         };
-        Ok(Self { stored: Arc::new(stored), clock: SystemClock::shared() })
+        Ok(Self {
+            norwegian: kept(NORWEGIAN_NAMES, &NORWEGIAN)?,
+            european: kept(EUROPEAN_NAMES, &EUROPEAN)?,
+            clock: SystemClock::shared(),
+        })
     }
 
     /// The same authority, with the validity of what it issues counted from `clock`.
@@ -123,13 +139,25 @@ impl TestCa {
     /// The issuing CA's certificate, DER.
     #[must_use]
     pub fn issuing(&self) -> &[u8] {
-        &self.stored.issuing
+        &self.norwegian.issuing
     }
 
     /// The root's certificate, DER.
     #[must_use]
     pub fn root(&self) -> &[u8] {
-        &self.stored.root
+        &self.norwegian.root
+    }
+
+    /// The certificate of the CA that issues eSeals, DER.
+    #[must_use]
+    pub fn seal_issuing(&self) -> &[u8] {
+        &self.european.issuing
+    }
+
+    /// The root above the CA that issues eSeals, DER.
+    #[must_use]
+    pub fn seal_root(&self) -> &[u8] {
+        &self.european.root
     }
 
     /// An enterprise certificate for authentication ([`Profile::Seid2`]) from a PKCS#10 request, PEM or DER.
@@ -143,27 +171,21 @@ impl TestCa {
     /// 2048 bits or more;
     /// [`Error::OrganisationNumber`] when `orgno` is none.
     pub fn issue_from_csr(&self, csr: &[u8], orgno: &str) -> Result<Issued, Error> {
-        if csr.len() > LONGEST_REQUEST {
-            return Err(Error::Request("is too long"));
-        }
-        let der = if csr.first() == Some(&0x30) {
-            csr.to_vec()
-        } else {
-            let pem = pem::parse(csr).map_err(|_| Error::Request("is neither PEM nor DER"))?;
-            if !["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"].contains(&pem.tag()) {
-                return Err(Error::Request("is PEM of something else"));
-            }
-            pem.into_contents()
-        };
-        let (rest, request) =
-            X509CertificationRequest::from_der(&der).map_err(|_| Error::Request("cannot be read"))?;
-        if !rest.is_empty() {
-            return Err(Error::Request("has bytes behind its end"));
-        }
-        request.verify_signature().map_err(|_| Error::Request("is not signed by the key it is for"))?;
-        let info = &request.certification_request_info;
-        let name = common_name(&info.subject).unwrap_or_else(|| HOLDER_NAME.into());
-        self.issue(info.subject_pki.raw, orgno, &name, Profile::Seid2, None)
+        let request = Request::read(csr)?;
+        let holder = Holder { number: orgno, ..Holder::of(&request) };
+        self.issue(&request.spki, &holder, Profile::Seid2, None)
+    }
+
+    /// An eSeal ([`Profile::Seal`]) from a PKCS#10 request, PEM or DER, for a business of this
+    /// organizationIdentifier (ETSI EN 319 412-1 section 5.1.4), such as `VATSE-556012345601`. Otherwise as
+    /// [`issue_from_csr`](Self::issue_from_csr).
+    ///
+    /// # Errors
+    /// [`Error::Request`] as there; [`Error::OrganisationIdentifier`] when `identifier` is none.
+    pub fn issue_seal_from_csr(&self, csr: &[u8], identifier: &str) -> Result<Issued, Error> {
+        let request = Request::read(csr)?;
+        let holder = Holder { identifier, ..Holder::of(&request) };
+        self.issue(&request.spki, &holder, Profile::Seal, None)
     }
 
     /// A certificate of any profile for a public key (DER SubjectPublicKeyInfo): for tests that need a wrong
@@ -172,7 +194,7 @@ impl TestCa {
     /// # Errors
     /// As [`issue_from_csr`](Self::issue_from_csr).
     pub fn issue_for(&self, spki: &[u8], orgno: &str, profile: Profile) -> Result<Issued, Error> {
-        self.issue(spki, orgno, HOLDER_NAME, profile, None)
+        self.issue(spki, &Holder { number: orgno, ..Holder::default() }, profile, None)
     }
 
     /// A virksomhetssertifikat that begins after `previous` does: of two for one key, the newer is used, and
@@ -181,19 +203,22 @@ impl TestCa {
     /// # Errors
     /// As [`issue_from_csr`](Self::issue_from_csr).
     pub fn issue_after(&self, previous: SystemTime, spki: &[u8], orgno: &str) -> Result<Issued, Error> {
-        self.issue(spki, orgno, HOLDER_NAME, Profile::Seid2, Some(previous))
+        let holder = Holder { number: orgno, ..Holder::default() };
+        self.issue(spki, &holder, Profile::Seid2, Some(previous))
     }
 
     fn issue(
         &self,
         spki: &[u8],
-        orgno: &str,
-        name: &str,
+        holder: &Holder<'_>,
         profile: Profile,
         previous: Option<SystemTime>,
     ) -> Result<Issued, Error> {
-        if !organisation::is_number(orgno) {
-            return Err(Error::OrganisationNumber(orgno.into()));
+        if !organisation::is_number(holder.number) {
+            return Err(Error::OrganisationNumber(holder.number.into()));
+        }
+        if !organisation::is_identifier(holder.identifier) {
+            return Err(Error::OrganisationIdentifier(holder.identifier.into()));
         }
         let key = RsaPublicKey::from_spki(spki).map_err(|_| Error::Request("is not for an RSA key"))?;
         if key.bits() < 2048 {
@@ -201,20 +226,21 @@ impl TestCa {
         }
         let public_key = SubjectPublicKeyInfo::from_der(spki)
             .map_err(|_| Error::Request("is for a key that cannot be read"))?;
-        let mut params = profile.params(orgno, name)?;
+        let mut params = profile.params(holder)?;
         let now = self.clock.wall();
         let (from, to) = match profile {
-            Profile::Expired => (now - LIFE, now - DAY),
+            Profile::Expired | Profile::SealExpired => (now - LIFE, now - DAY),
             Profile::NotYetValid => (now + DAY, now + LIFE),
             _ => (now - Duration::from_secs(60), now + LIFE),
         };
         let from = previous.map_or(from, |previous| from.max(previous + Duration::from_secs(1)));
         params.not_before = OffsetDateTime::from(from);
         params.not_after = OffsetDateTime::from(to);
+        let above = if profile.is_seal() { &self.european } else { &self.norwegian };
         Ok(Issued {
-            leaf: self.sign(&params, &public_key)?,
-            issuing: self.stored.issuing.clone(),
-            root: self.stored.root.clone(),
+            leaf: sign(above, &params, &public_key)?,
+            issuing: above.issuing.clone(),
+            root: above.root.clone(),
         })
     }
 
@@ -223,25 +249,35 @@ impl TestCa {
         let mut params = ca_params(name);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        Ok(vec![self.sign(&params, key)?, self.stored.issuing.clone()])
-    }
-
-    fn sign(&self, params: &CertificateParams, key: &impl rcgen::PublicKeyData) -> Result<Vec<u8>, Error> {
-        let issuer = Issuer::from_ca_cert_der(&self.stored.issuing.as_slice().into(), &self.stored.key)
-            .map_err(|_| Error::Crypto("read its own test CA"))?;
-        let certificate =
-            params.signed_by(key, &issuer).map_err(|_| Error::Crypto("sign a test certificate"))?;
-        Ok(certificate.der().to_vec())
+        Ok(vec![sign(&self.norwegian, &params, key)?, self.norwegian.issuing.clone()])
     }
 }
 
-fn create() -> Result<Stored, Error> {
+fn sign(
+    above: &Stored,
+    params: &CertificateParams,
+    key: &impl rcgen::PublicKeyData,
+) -> Result<Vec<u8>, Error> {
+    let issuer = Issuer::from_ca_cert_der(&above.issuing.as_slice().into(), &above.key)
+        .map_err(|_| Error::Crypto("read its own test CA"))?;
+    let certificate = params.signed_by(key, &issuer).map_err(|_| Error::Crypto("sign a test certificate"))?;
+    Ok(certificate.der().to_vec())
+}
+
+fn create([root_name, issuing_name]: [&str; 2], kept: &Kept) -> Result<Stored, Error> {
     let failed = |_| Error::Crypto("make a test CA");
-    let (root_key, key) = (rsa_key(RsaKeySize::_3072)?, rsa_key(RsaKeySize::_3072)?);
-    let mut root = ca_params(ROOT_NAME);
+    let key = || {
+        if kept.algorithm == &PKCS_RSA_SHA256 {
+            rsa_key(RsaKeySize::_3072)
+        } else {
+            KeyPair::generate_for(kept.algorithm).map_err(failed)
+        }
+    };
+    let (root_key, key) = (key()?, key()?);
+    let mut root = ca_params(root_name);
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root_certificate = root.self_signed(&root_key).map_err(failed)?;
-    let mut issuing = ca_params(ISSUING_NAME);
+    let mut issuing = ca_params(issuing_name);
     issuing.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let issuing_certificate = issuing.signed_by(&key, &Issuer::new(root, &root_key)).map_err(failed)?;
     Ok(Stored { key, issuing: issuing_certificate.der().to_vec(), root: root_certificate.der().to_vec() })
@@ -274,13 +310,6 @@ fn serial_number() -> SerialNumber {
         *first = (*first & 0x7f) | 0x40;
     }
     SerialNumber::from_slice(&bytes)
-}
-
-/// The subject's common name, when there is one of a bearable length (RFC 5280 appendix A.1).
-fn common_name(subject: &X509Name<'_>) -> Option<String> {
-    let name = subject.iter_common_name().next()?.as_str().ok()?;
-    let fits = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    fits.then(|| name.to_owned())
 }
 
 fn certificate_pem(der: &[u8]) -> String {

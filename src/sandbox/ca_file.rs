@@ -1,4 +1,4 @@
-//! Where the test CA is kept between two runs: one file, so that key and certificates cannot come apart.
+//! Where the test CAs are kept between two runs: a file for each, so that key and certificates cannot come apart.
 
 use std::{
     fmt,
@@ -9,14 +9,26 @@ use std::{
 };
 
 use pem::{EncodeConfig, LineEnding, Pem};
-use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm};
 use rustix::fs::OFlags;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::{Error, production};
 
-const FILE: &str = "segl-sandbox-ca.pem";
+/// One of the two authorities, as it is kept.
+pub(super) struct Kept {
+    file: &'static str,
+    pub(super) algorithm: &'static SignatureAlgorithm,
+}
+
+/// The issuer of Norwegian enterprise certificates.
+pub(super) const NORWEGIAN: Kept = Kept { file: "segl-sandbox-ca.pem", algorithm: &PKCS_RSA_SHA256 };
+
+/// The issuer of European eSeals.
+pub(super) const EUROPEAN: Kept =
+    Kept { file: "segl-sandbox-eseal-ca.pem", algorithm: &PKCS_ECDSA_P256_SHA256 };
+
 const LARGEST: u64 = 64 * 1024;
 
 /// The issuing CA's key and the certificates.
@@ -33,9 +45,9 @@ impl fmt::Debug for Stored {
 }
 
 /// The CA kept in `directory`; `None` when there is none yet.
-pub(super) fn load(directory: &Path) -> Result<Option<Stored>, Error> {
+pub(super) fn load(directory: &Path, kept: &Kept) -> Result<Option<Stored>, Error> {
     make_private(directory)?;
-    let path = directory.join(FILE);
+    let path = directory.join(kept.file);
     let opened = OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW)).open(&path);
     let file = match opened {
         Ok(file) => file,
@@ -56,7 +68,7 @@ pub(super) fn load(directory: &Path) -> Result<Option<Stored>, Error> {
         Ok(length) if length as u64 > LARGEST => {
             Err(Error::State { path, problem: "is too large for a test CA", fix: None })
         }
-        Ok(_) => parse(&path, &text).map(Some),
+        Ok(_) => parse(&path, &text, kept).map(Some),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(Error::State { path, problem: "is no PEM file", fix: None })
         }
@@ -65,9 +77,9 @@ pub(super) fn load(directory: &Path) -> Result<Option<Stored>, Error> {
 }
 
 /// Keeps `ca` in `directory`, and gives back what lies there: another program's CA when that was quicker.
-pub(super) fn store(directory: &Path, ca: Stored) -> Result<Stored, Error> {
-    let path = directory.join(FILE);
-    let temporary = directory.join(format!(".{FILE}.{}", uuid::Uuid::new_v4()));
+pub(super) fn store(directory: &Path, kept: &Kept, ca: Stored) -> Result<Stored, Error> {
+    let path = directory.join(kept.file);
+    let temporary = directory.join(format!(".{}.{}", kept.file, uuid::Uuid::new_v4()));
     let private = Zeroizing::new(pem("PRIVATE KEY", ca.key.serialized_der()));
     let certificates = pem("CERTIFICATE", &ca.issuing) + &pem("CERTIFICATE", &ca.root);
     let written = OpenOptions::new()
@@ -87,9 +99,8 @@ pub(super) fn store(directory: &Path, ca: Stored) -> Result<Stored, Error> {
     let _ = fs::remove_file(&temporary);
     match written {
         Ok(()) => Ok(ca),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            load(directory)?.ok_or(Error::State { path, problem: "went away while it was read", fix: None })
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(directory, kept)?
+            .ok_or(Error::State { path, problem: "went away while it was read", fix: None }),
         Err(error) => Err(Error::io(&path)(error)),
     }
 }
@@ -110,7 +121,7 @@ fn make_private(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn parse(path: &Path, text: &str) -> Result<Stored, Error> {
+fn parse(path: &Path, text: &str, kept: &Kept) -> Result<Stored, Error> {
     let broken = |problem| Error::State { path: PathBuf::from(path), problem, fix: None };
     let parts = pem::parse_many(text).map_err(|_| broken("is no PEM file"))?;
     for part in &parts {
@@ -124,8 +135,8 @@ fn parse(path: &Path, text: &str) -> Result<Stored, Error> {
     if key.tag() != "PRIVATE KEY" {
         return Err(broken("does not begin with a private key"));
     }
-    let key = KeyPair::from_pkcs8_der_and_sign_algo(&key.contents().into(), &PKCS_RSA_SHA256)
-        .map_err(|_| broken("holds a private key that is not RSA"))?;
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&key.contents().into(), kept.algorithm)
+        .map_err(|_| broken("holds a private key of another kind"))?;
     let (_, root_certificate) =
         X509Certificate::from_der(root.contents()).map_err(|_| broken("holds a broken certificate"))?;
     let (_, certificate) =
@@ -162,8 +173,9 @@ mod tests {
         let second = TestCa::open_or_create(&directory).unwrap();
         assert_eq!((first.root(), first.issuing()), (second.root(), second.issuing()));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&directory), mode(&directory.join(FILE))), (0o700, 0o600));
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!((mode(&directory), mode(&directory.join(NORWEGIAN.file))), (0o700, 0o600));
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "no temporary file is left");
+        assert_eq!((first.seal_root(), first.seal_issuing()), (second.seal_root(), second.seal_issuing()));
     }
 
     #[test]
@@ -171,21 +183,21 @@ mod tests {
         let directory = private_directory();
         let first = TestCa::open_or_create(directory.path()).unwrap();
         let other = TestCa::ephemeral().unwrap();
-        let text = fs::read_to_string(directory.path().join(FILE)).unwrap();
+        let text = fs::read_to_string(directory.path().join(NORWEGIAN.file)).unwrap();
         let key = KeyPair::from_pkcs8_pem_and_sign_algo(
             &pem("PRIVATE KEY", pem::parse_many(&text).unwrap()[0].contents()),
             &PKCS_RSA_SHA256,
         )
         .unwrap();
         let slower = Stored { key, issuing: other.issuing().into(), root: other.root().into() };
-        assert_eq!(store(directory.path(), slower).unwrap().root, first.root());
+        assert_eq!(store(directory.path(), &NORWEGIAN, slower).unwrap().root, first.root());
     }
 
     #[test]
     fn a_ca_that_others_can_read_is_refused_with_the_command_to_run() {
         let directory = private_directory();
         TestCa::open_or_create(directory.path()).unwrap();
-        let path = directory.path().join(FILE);
+        let path = directory.path().join(NORWEGIAN.file);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = TestCa::open_or_create(directory.path()).unwrap_err();
         assert_eq!(error.remedy(), format!("Run: chmod 600 '{}'", path.display()));
@@ -202,7 +214,7 @@ mod tests {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name.push(rcgen::DnType::CommonName, "Commfides Legal Person - G3");
         let text = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
-        write_private(&directory.path().join(FILE), text.as_bytes());
+        write_private(&directory.path().join(NORWEGIAN.file), text.as_bytes());
         let error = TestCa::open_or_create(directory.path()).unwrap_err();
         assert!(matches!(error, Error::RealIssuer { issuer: "Commfides", .. }), "{error}");
     }
@@ -210,7 +222,7 @@ mod tests {
     #[test]
     fn a_file_that_is_no_test_ca_is_refused() {
         let directory = private_directory();
-        let path = directory.path().join(FILE);
+        let path = directory.path().join(NORWEGIAN.file);
         let other = KeyPair::generate().unwrap().serialize_pem();
         for text in [&b""[..], b"\xff\xfe", b"no pem", other.as_bytes(), &[b'a'; 70_000]] {
             write_private(&path, text);

@@ -29,11 +29,7 @@ pub(super) struct Certified {
 /// Reads and verifies `x5c` at `now` (seconds since 1970).
 pub(super) fn verify(x5c: &Value, ca: &TestCa, now: u64) -> Result<Certified, Refusal> {
     let chain = read(x5c)?;
-    if let Some(issuer) = chain.iter().find_map(|der| production::real_issuer(der)) {
-        return Err(invalid(&format!(
-            "a real certificate of {issuer} was sent to a sandbox, which knows only its own test CA"
-        )));
-    }
+    refuse_real(&chain)?;
     let certificates = chain.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
     for (lower, upper) in certificates.iter().zip(certificates.iter().skip(1)) {
         if lower.issuer() != upper.subject() {
@@ -49,15 +45,33 @@ pub(super) fn verify(x5c: &Value, ca: &TestCa, now: u64) -> Result<Certified, Re
     anchor(leaf, above, ca)?;
     valid_at(leaf, now)?;
     let is_for_signing = enterprise(leaf)?;
-    let key = RsaPublicKey::from_spki(leaf.public_key().raw)
+    Ok(Certified {
+        key: rsa_key(leaf)?,
+        organisation: organisation::number_of(leaf.subject()),
+        is_for_signing,
+    })
+}
+
+/// What is real has no business here.
+pub(super) fn refuse_real(chain: &[Vec<u8>]) -> Result<(), Refusal> {
+    match chain.iter().find_map(|der| production::real_issuer(der)) {
+        None => Ok(()),
+        Some(issuer) => Err(invalid(&format!(
+            "a real certificate of {issuer} was sent to a sandbox, which knows only its own test CA"
+        ))),
+    }
+}
+
+/// The key that Maskinporten would verify grants with.
+pub(super) fn rsa_key(leaf: &X509Certificate<'_>) -> Result<RsaPublicKey, Refusal> {
+    RsaPublicKey::from_spki(leaf.public_key().raw)
         .ok()
         .filter(|key| key.bits() >= 2048)
-        .ok_or_else(|| invalid("its key is not an RSA key of 2048 bits or more"))?;
-    Ok(Certified { key, organisation: organisation::number_of(leaf.subject()), is_for_signing })
+        .ok_or_else(|| invalid("its key is not an RSA key of 2048 bits or more"))
 }
 
 /// RFC 7515 section 4.1.6: an array of strings, each standard base64 (not base64url) of DER.
-fn read(x5c: &Value) -> Result<Vec<Vec<u8>>, Refusal> {
+pub(super) fn read(x5c: &Value) -> Result<Vec<Vec<u8>>, Refusal> {
     let array = x5c.as_array().ok_or(Refusal::X5c("it is not an array"))?;
     if array.is_empty() {
         return Err(Refusal::X5c("it is empty"));
@@ -74,7 +88,7 @@ fn read(x5c: &Value) -> Result<Vec<Vec<u8>>, Refusal> {
         .collect()
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
+pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         _ => Err(Refusal::X5c("it holds something else than certificates")),
@@ -94,7 +108,7 @@ fn anchor(leaf: &X509Certificate<'_>, above: &[Vec<u8>], ca: &TestCa) -> Result<
     if known && above.len() <= expected.len() { Ok(()) } else { Err(untrusted()) }
 }
 
-fn valid_at(leaf: &X509Certificate<'_>, now: u64) -> Result<(), Refusal> {
+pub(super) fn valid_at(leaf: &X509Certificate<'_>, now: u64) -> Result<(), Refusal> {
     let at = i64::try_from(now).ok().and_then(|now| ASN1Time::from_timestamp(now).ok());
     let at = at.ok_or_else(|| invalid("its validity cannot be compared with the clock"))?;
     let validity = leaf.validity();
@@ -110,9 +124,6 @@ fn valid_at(leaf: &X509Certificate<'_>, now: u64) -> Result<(), Refusal> {
 /// The rules of Digdir's validator, and the choice of the right certificate of the set. True for the signing
 /// one.
 fn enterprise(leaf: &X509Certificate<'_>) -> Result<bool, Refusal> {
-    if leaf.is_ca() {
-        return Err(invalid("it is a CA's certificate"));
-    }
     let understood = ["2.5.29.15", "2.5.29.19"];
     for extension in leaf.extensions() {
         if extension.critical && !understood.contains(&extension.oid.to_id_string().as_str()) {
@@ -128,6 +139,15 @@ fn enterprise(leaf: &X509Certificate<'_>) -> Result<bool, Refusal> {
     if !has_policy {
         return Err(invalid("it is not an enterprise certificate (policy)"));
     }
+    usable_for_signatures(leaf)
+}
+
+/// An end entity's certificate with a critical key usage for signatures. True when it is for those of documents, and not
+/// for authentication.
+pub(super) fn usable_for_signatures(leaf: &X509Certificate<'_>) -> Result<bool, Refusal> {
+    if leaf.is_ca() {
+        return Err(invalid("it is a CA's certificate"));
+    }
     match leaf.key_usage() {
         Ok(Some(usage)) if usage.critical && usage.value.digital_signature() => Ok(false),
         Ok(Some(usage)) if usage.critical && usage.value.non_repudiation() => Ok(true),
@@ -136,7 +156,7 @@ fn enterprise(leaf: &X509Certificate<'_>) -> Result<bool, Refusal> {
     }
 }
 
-fn invalid(detail: &str) -> Refusal {
+pub(super) fn invalid(detail: &str) -> Refusal {
     Refusal::Certificate(detail.into())
 }
 

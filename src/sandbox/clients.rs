@@ -31,6 +31,9 @@ use super::{Error, organisation};
 /// delegation_source = "https://sandbox.invalid/"  # customers may delegate it, see below
 /// max_age = 120  # seconds, caps the token's life; optional
 ///
+/// [scopes."toll:eu/movement/road/v2"]
+/// eseal = true  # open to every European eSeal, and to nobody else
+///
 /// [[delegations]]  # else MP-251
 /// from = "313005003"
 /// to = "312700018"
@@ -45,6 +48,9 @@ use super::{Error, organisation};
 ///
 /// [service_owners]  # Altinn's codes for service owners
 /// "312700018" = "ttd"
+///
+/// [customs]  # optional: whom Customs knows; without this table, everybody
+/// registered = ["312700018", "VATSE-556012345601"]
 /// "#)?;
 /// # Ok::<(), segl::sandbox::Error>(())
 /// ```
@@ -55,6 +61,15 @@ pub struct Clients {
     pub(super) delegations: Vec<Delegation>,
     pub(super) system_users: Vec<SystemUser>,
     pub(super) service_owners: BTreeMap<String, String>,
+    pub(super) customs: Option<Customs>,
+}
+
+/// Whom Customs exchanges tokens for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Customs {
+    /// Organisation numbers and organizationIdentifiers.
+    pub(super) registered: Vec<String>,
 }
 
 /// A client as registered in Samarbeidsportalen.
@@ -79,6 +94,7 @@ pub(super) struct Scope {
     pub(super) accessible_for_all: bool,
     pub(super) delegation_source: Option<String>,
     pub(super) max_age: Option<u64>,
+    pub(super) eseal: bool,
 }
 
 /// A customer lets a supplier act for it, as delegated in Altinn.
@@ -115,6 +131,7 @@ struct File {
     system_users: Vec<SystemUser>,
     #[serde(default)]
     service_owners: BTreeMap<String, String>,
+    customs: Option<Customs>,
 }
 
 /// Longest file of clients, in bytes.
@@ -142,6 +159,7 @@ impl Clients {
             delegations: file.delegations,
             system_users: file.system_users,
             service_owners: file.service_owners,
+            customs: file.customs,
         };
         clients.check()?;
         Ok(clients)

@@ -22,6 +22,8 @@ pub enum Authentication {
     Kid(String),
     /// As [`Clients::CERTIFICATE_CLIENT`], with a certificate: `token` for the device's own, or a PEM file.
     Certificate(String),
+    /// As a foreign business, with an eSeal whose chain stands beside the key (`token`) or in a PEM file.
+    Eseal(String),
 }
 
 impl Default for Setup {
@@ -42,36 +44,40 @@ impl Sandbox {
     }
 
     /// A `segl.toml` for this sandbox and the demonstration's client of this kind of authentication, ready to use:
-    /// tokens `maskinporten` (not exchanged), `road` (Customs) and `instances` (Altinn).
+    /// tokens `maskinporten` (not exchanged), `road` (Customs) and `instances` (Altinn); for an eSeal, which has no
+    /// client, `verksemd` (not exchanged) and `road`.
     #[must_use]
     pub fn config_toml_for(&self, setup: &Setup) -> String {
         let client_id = match &setup.authentication {
             Authentication::Kid(_) => Clients::KEY_CLIENT,
-            Authentication::Certificate(_) => Clients::CERTIFICATE_CLIENT,
+            Authentication::Certificate(_) | Authentication::Eseal(_) => Clients::CERTIFICATE_CLIENT,
         };
         self.config_toml_of(client_id, setup)
     }
 
     /// As [`config_toml_for`](Self::config_toml_for), for any client that this sandbox knows. It has those of the
-    /// three tokens that the client's scopes allow.
+    /// three tokens that the client's scopes allow. With an eSeal, `client_id` says nothing.
     #[must_use]
     pub fn config_toml_of(&self, client_id: &str, setup: &Setup) -> String {
-        let authentication = match &setup.authentication {
-            Authentication::Kid(kid) => ("kid", kid),
-            Authentication::Certificate(from) => ("certificate", from),
-        };
         let mut lines = first_lines();
         lines.extend(["\n[signers.sandbox]".to_owned(), line("key", &setup.key)]);
         lines.extend(setup.pin.as_ref().map(|pin| line("pin", pin)));
-        lines.extend([
-            "\n[clients.sandbox]".to_owned(),
-            line("environment", "sandbox"),
-            line("client_id", client_id),
-            line("signer", "sandbox"),
-            line(authentication.0, authentication.1),
-        ]);
+        lines.push("\n[clients.sandbox]".to_owned());
+        let (who, how) = match &setup.authentication {
+            Authentication::Kid(kid) => (line("client_id", client_id), line("kid", kid)),
+            Authentication::Certificate(from) => (line("client_id", client_id), line("certificate", from)),
+            Authentication::Eseal(from) => {
+                lines.push(line("kind", "eseal"));
+                (line("name", "Segl Sandbox"), line("certificate", from))
+            }
+        };
+        lines.extend([line("environment", "sandbox"), who, line("signer", "sandbox"), how]);
         lines.extend(self.environment());
-        for (name, scope, exchange) in self.tokens(client_id) {
+        let tokens = match &setup.authentication {
+            Authentication::Eseal(_) => self.tokens_of_seals(),
+            _ => self.tokens(client_id),
+        };
+        for (name, scope, exchange) in tokens {
             lines.push(format!("\n[tokens.{name}]"));
             lines.push(line("client", "sandbox"));
             lines.push(format!("scopes = [{}]", string(&scope)));
@@ -109,6 +115,20 @@ impl Sandbox {
         ]
         .into_iter()
         .filter_map(|(name, scope, exchange)| Some((name, scope?, exchange)))
+        .collect()
+    }
+
+    /// The same for eSeals: the scopes that are open to all of them.
+    fn tokens_of_seals(&self) -> Vec<(&'static str, String, Option<&'static str>)> {
+        let clients = self.world.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let open = || clients.scopes.iter().filter(|(_, scope)| scope.eseal).map(|(name, _)| name);
+        let of_customs = |scope: &&String| scope.starts_with("toll:eu/");
+        [
+            ("verksemd", open().find(|scope| !of_customs(scope)), None),
+            ("road", open().filter(of_customs).max_by_key(|scope| scope.contains("/road")), Some("customs")),
+        ]
+        .into_iter()
+        .filter_map(|(name, scope, exchange)| Some((name, scope?.clone(), exchange)))
         .collect()
     }
 }

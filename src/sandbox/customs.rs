@@ -2,7 +2,10 @@
 //!
 //! Its grant type and token types are short words, not the URNs of RFC 8693, and its tokens are opaque.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
 use axum::{
     Router,
@@ -104,7 +107,7 @@ fn subject_token(headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
 }
 
 /// The scopes of a valid token of this sandbox's Maskinporten, if they are Customs' own and of the family
-/// that fits.
+/// that fits, and Customs knows whom the token is for.
 fn scopes(world: &World, token: &str, now: u64) -> Result<Vec<String>, Refusal> {
     let claims = world.maskinporten_key.claims_of(token).ok_or(Refusal::SubjectToken)?;
     let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default();
@@ -114,11 +117,17 @@ fn scopes(world: &World, token: &str, now: u64) -> Result<Vec<String>, Refusal> 
     }
     let is_norwegian = claims.get("consumer").and_then(|consumer| consumer.get("authority"))
         == Some(&"iso6523-actorid-upis".into());
+    let holder = claims.get("consumer").and_then(|consumer| consumer.get("ID")).and_then(|id| id.as_str());
+    let holder = holder.map(|id| id.strip_prefix("0192:").unwrap_or(id));
+    let clients = world.clients.read().unwrap_or_else(PoisonError::into_inner);
+    let is_known = clients.customs.as_ref().is_none_or(|customs| {
+        holder.is_some_and(|holder| customs.registered.iter().any(|known| known == holder))
+    });
     let scopes: Vec<String> = text("scope").split(' ').map(str::to_owned).collect();
     for scope in &scopes {
         // Norwegian organisations have `toll:…`, eSeals `toll:eu/…`, and neither has the other's.
         let fits = scope.starts_with("toll:") && is_norwegian != scope.starts_with("toll:eu/");
-        if !fits {
+        if !fits || !is_known {
             return Err(Refusal::Scope(scope.clone()));
         }
     }

@@ -78,6 +78,12 @@ pub enum Error {
     /// A number that is no organisation number.
     #[error("{0:?} is no organisation number")]
     OrganisationNumber(String),
+    /// An identifier that has not the form of an organizationIdentifier.
+    #[error("{0:?} is no organizationIdentifier")]
+    OrganisationIdentifier(String),
+    /// What was given as an issuer of eSeals is none.
+    #[error("the issuer of eSeals {0}")]
+    SealIssuer(&'static str),
     /// The cryptographic library refused.
     #[error("the sandbox could not {0}")]
     Crypto(&'static str),
@@ -115,6 +121,10 @@ impl Error {
             Self::OrganisationNumber(_) => {
                 "Give nine digits with a right check digit, such as 312700018.".into()
             }
+            Self::OrganisationIdentifier(_) => {
+                "Give scheme, country, hyphen and identifier, such as VATSE-556012345601 or NTRDE-HRB1234.".into()
+            }
+            Self::SealIssuer(_) => "Give the certificate of a certification authority, PEM.".into(),
             Self::Crypto(_) => "Try again; if it happens twice, please report it.".into(),
         }
     }

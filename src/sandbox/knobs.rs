@@ -29,6 +29,8 @@ pub struct Knobs {
     /// Whether `externalRef` of a system user stands in the token, as it did in early 2025.
     #[serde(rename = "echo_externalRef")]
     pub echo_external_ref: bool,
+    /// How the token of an eSeal names its holder's authority and its kind of authentication.
+    pub eseal_spelling: EsealSpelling,
     /// What Altinn's exchange answers with.
     pub altinn_body: AltinnBody,
     /// What Customs' refusals look like: none has been published.
@@ -54,6 +56,7 @@ impl Default for Knobs {
             customs_lifetime: 970,
             resource_type: ResourceType::Both,
             echo_external_ref: false,
+            eseal_spelling: EsealSpelling::Example,
             altinn_body: AltinnBody::ByAccept,
             customs_error: CustomsError::Json,
             clock_offset: 0,
@@ -99,6 +102,17 @@ pub enum ResourceType {
     String,
     /// Either.
     Both,
+}
+
+/// Digdir's page on eSeals spells two values in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum EsealSpelling {
+    /// As its text has them: `etsi_en_119_612`, `QRForeSeals`, `CForeSeals`.
+    Prose,
+    /// As its example has them: `etsi-en-319-412`, `QCForESeal`, `CForESeal`.
+    Example,
 }
 
 /// The body of Altinn's exchange.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Refusal,
     details::SYSTEM_USER,
-    examine::{Approved, Examiner},
+    examine::{Approved, Examiner, party},
     knobs::Knobs,
     message::{GUESS, is_form, json_response},
     world::World,
@@ -77,7 +77,14 @@ fn approve(
 ) -> Result<Approved, Refusal> {
     let assertion = assertion(headers, body)?;
     let clients = world.clients.read().unwrap_or_else(PoisonError::into_inner);
-    let examiner = Examiner { issuer: &world.issuer, ca: &world.ca, knobs, clients: &clients, now };
+    let examiner = Examiner {
+        issuer: &world.issuer,
+        ca: &world.ca,
+        seal_issuers: &world.seal_issuers,
+        knobs,
+        clients: &clients,
+        now,
+    };
     examiner.examine(&assertion, &world.replay)
 }
 
@@ -124,7 +131,6 @@ fn assertion(headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
 }
 
 fn claims(approved: &Approved, issuer: &str, now: u64) -> Map<String, Value> {
-    let party = |number: &str| json!({ "authority": "iso6523-actorid-upis", "ID": format!("0192:{number}") });
     let mut claims = Map::new();
     let mut set = |name: &str, value: Value| drop(claims.insert(name.into(), value));
     set("iss", issuer.into());
@@ -135,7 +141,7 @@ fn claims(approved: &Approved, issuer: &str, now: u64) -> Map<String, Value> {
     set("exp", now.saturating_add(approved.lifetime).into());
     set("client_id", approved.client_id.as_str().into());
     set("jti", random_jti().into());
-    set("consumer", party(&approved.consumer));
+    set("consumer", approved.consumer.clone());
     if let Some((supplier, source)) = &approved.delegated {
         set("supplier", party(supplier));
         set("delegation_source", source.as_str().into());

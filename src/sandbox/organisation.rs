@@ -8,6 +8,18 @@ pub(super) fn is_number(text: &str) -> bool {
     digits(text, 9).is_some_and(|digits| weighted(&digits, &[3, 2, 7, 6, 5, 4, 3, 2, 1]))
 }
 
+/// Whether `text` has the form of an organizationIdentifier (ETSI EN 319 412-1 section 5.1.4): a scheme of three capital
+/// letters, or of two and a colon; the country; a hyphen; an identifier.
+pub(super) fn is_identifier(text: &str) -> bool {
+    let Some((front, identifier)) = text.split_once('-') else { return false };
+    let letter = |byte: u8| byte.is_ascii_uppercase();
+    let fits = match front.as_bytes() {
+        [a, b, c, d, e] => [a, b, d, e].into_iter().all(|byte| letter(*byte)) && (letter(*c) || *c == b':'),
+        _ => false,
+    };
+    fits && !identifier.is_empty() && text.len() <= 128 && !text.chars().any(char::is_control)
+}
+
 /// Whether `text` is a syntactically valid national identity number or D-number: eleven digits with a right
 /// second check digit. The first one is no longer reliable: numbers issued from 2032 on relax it
 /// (Skatteetaten).
@@ -65,10 +77,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_identifier_has_scheme_country_hyphen_and_something_behind_it() {
+        for text in
+            ["VATSE-556012345601", "NTRDE-HRB 1234", "NTRNO-312700018", "XX:SE-1", "LEIXG-5493001KJTIIGC8"]
+        {
+            assert!(is_identifier(text), "{text}");
+        }
+        for text in ["", "VATSE", "VATSE-", "VAT-SE-1", "vatse-1", "VATS-1", "VAT:SE-1", "312700018"] {
+            assert!(!is_identifier(text), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_checks_panic(text in ".{0,20}") {
-            let _ = (is_number(&text), is_person(&text));
+            let _ = (is_number(&text), is_person(&text), is_identifier(&text));
         }
     }
 }

@@ -22,6 +22,11 @@ pub(super) enum Refusal {
     X5c(&'static str),
     Certificate(String),
     OrganisationNumber,
+    SealChain(&'static str),
+    SealIssuer,
+    SealIdentifier(&'static str),
+    SealScope { scope: String },
+    SealClaim(&'static str),
     Signature,
     Lifetime,
     Expired,
@@ -51,6 +56,7 @@ struct Words {
 
 const STATUS_AND_ERROR: &str = "status, error, code position";
 const EVERYTHING: &str = "status, error, text";
+const SYNTHETIC: &str = "status, error, code, text";
 const CLIENT_AUTHENTICATION: &str = "Invalid assertion. Client authentication failed.";
 const TROUBLESHOOTING: &str = "https://docs.digdir.no/docs/Maskinporten/maskinporten_feilsoking";
 
@@ -138,6 +144,33 @@ impl Refusal {
             Self::OrganisationNumber => authentication(
                 Some("MP-122"),
                 "Invalid organization number for client. Does not match certificate orgno",
+            ),
+            // Nothing has been published of how Maskinporten refuses eSeals: codes and texts are of the sandbox's own
+            // making, after what is refused for the same reason elsewhere.
+            Self::SealChain(detail) => {
+                authentication(Some("MP-123"), &format!("Invalid JWT header x5c: {detail}"))
+                    .guessed(SYNTHETIC)
+            }
+            Self::SealIssuer => authentication(
+                Some("MP-120"),
+                "The JWT is signed with an invalid certificate: its issuer is on no trusted list",
+            )
+            .guessed(SYNTHETIC),
+            Self::SealIdentifier(detail) => authentication(
+                Some("MP-122"),
+                &format!("Invalid organizationIdentifier in the certificate: {detail}"),
+            )
+            .guessed(SYNTHETIC),
+            Self::SealScope { scope } => Words {
+                error: "invalid_scope",
+                code: Some("MP-200"),
+                text: format!("Token request contains a scope that is not open to eSeals: {scope}"),
+                guess: SYNTHETIC,
+            },
+            Self::SealClaim(name) => request(
+                Some("MP-011"),
+                format!("Invalid assertion. Invalid parameter value: {name} is not available to eSeals"),
+                SYNTHETIC,
             ),
             Self::Signature => authentication(Some("MP-124"), "Invalid JWT signature"),
             Self::Lifetime => request(

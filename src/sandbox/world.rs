@@ -19,6 +19,8 @@ use crate::clock::Clock;
 pub(super) struct World {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ca: TestCa,
+    /// Issuers whose eSeals are taken, DER.
+    pub(super) seal_issuers: Vec<Vec<u8>>,
     /// Maskinporten's issuer, with its final slash.
     pub(super) issuer: String,
     /// Base address of Customs, without a final slash.

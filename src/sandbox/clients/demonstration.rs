@@ -15,6 +15,16 @@ const CUSTOMS_SCOPES: [&str; 7] = [
     "toll:declaration.feed",
 ];
 
+/// The same for businesses with an eSeal; there is no feed of declarations for them.
+const EUROPEAN_CUSTOMS_SCOPES: [&str; 6] = [
+    "toll:eu/movement/road/v2",
+    "toll:eu/movement/air",
+    "toll:eu/movement/rail",
+    "toll:eu/movement/maritime",
+    "toll:eu/movement/entry",
+    "toll:eu/goodsdeclaration/document.write",
+];
+
 impl Clients {
     /// Demonstration client that authenticates with an enterprise certificate; belongs to
     /// [`Self::ORGANISATION`].
@@ -26,6 +36,10 @@ impl Clients {
     pub const OTHER_TYPE_CLIENT: &'static str = "5e610000-0000-4000-8000-000000000003";
     /// Synthetic organisation that owns the demonstration's clients.
     pub const ORGANISATION: &'static str = "312700018";
+    /// organizationIdentifier of a synthetic Swedish business with an eSeal.
+    pub const FOREIGN_ORGANISATION: &'static str = "VATSE-556012345601";
+    /// Digdir's scope for a first try with an eSeal: opens nothing.
+    pub const VERKSEMD: &'static str = "digdir:verksemd.eu";
     /// Synthetic customer that has delegated the Customs scopes to [`Self::ORGANISATION`] and has a system
     /// user there.
     pub const CUSTOMER: &'static str = "313005003";
@@ -65,6 +79,9 @@ impl Default for Clients {
             scopes.insert(scope.into(), Scope { granted_to: organisations(), ..Scope::default() });
         }
         scopes.insert(Self::NOT_GRANTED.into(), Scope::default());
+        for scope in EUROPEAN_CUSTOMS_SCOPES.iter().chain(&[Self::VERKSEMD]) {
+            scopes.insert((*scope).to_owned(), Scope { eseal: true, ..Scope::default() });
+        }
         let system_user = |client_id: &str, id: &str, external_ref: Option<&str>| SystemUser {
             owner: Self::CUSTOMER.into(),
             client_id: client_id.into(),
@@ -89,6 +106,7 @@ impl Default for Clients {
                 system_user(Self::KEY_CLIENT, "5e610000-0000-4000-8000-000000000012", None),
                 system_user(Self::KEY_CLIENT, "5e610000-0000-4000-8000-000000000013", Some("branch-7")),
             ],
+            customs: None,
             service_owners: BTreeMap::from([(Self::ORGANISATION.into(), "ttd".into())]),
         }
     }
