@@ -94,10 +94,7 @@ fn mint_grant(criterion: &mut Criterion) {
         prove(Identity::KeyId("991825827-2026-11".into()), RsaPublicKey::new(&[0xff; 384], &[1, 0, 1]));
     let (chain, public_key) = chain();
     assert_eq!(chain.len(), 2);
-    let by_chain = prove(
-        Identity::Certificate { source: CertificateSource::Given(chain), send_root: false },
-        public_key,
-    );
+    let by_chain = prove(Identity::Certificate(CertificateSource::Given(chain)), public_key);
 
     let mut group = criterion.benchmark_group("mint a grant, without signing");
     for (name, proven) in [("kid", by_kid), ("x5c of two certificates", by_chain)] {

@@ -7,6 +7,7 @@ mod client;
 mod document;
 mod environment;
 mod error;
+mod family;
 mod http;
 mod profile;
 mod show;
@@ -25,8 +26,9 @@ use std::{
 };
 
 use self::document::Report;
+pub(crate) use self::family::misfit;
 pub use self::{
-    client::{Client, Identity},
+    client::{Client, Identity, Kind},
     environment::{Environment, Realm},
     error::{Error, Fault, Origin, Problem},
     http::Http,

@@ -3,10 +3,17 @@
 //! Building a pipeline touches neither network nor device; it reads the certificate files that the configuration names.
 //! [`Pipeline::start`] sets its tasks going, [`Pipeline::shutdown`] ends them.
 
+mod client;
 mod error;
 mod signers;
 
-pub use self::{error::Error, signers::device, signers::signer, signers::signing_device};
+pub use self::{
+    client::{Client, endpoints},
+    error::Error,
+    signers::device,
+    signers::signer,
+    signers::signing_device,
+};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,22 +22,20 @@ use std::{
     time::Duration,
 };
 
-use url::Url;
-
 use self::signers::Signers;
 use crate::{
     call::Call,
     clock::Clock,
     config::{self, Config, ConsumerOrg},
-    grant::{Assertion, Grant, InvalidRequest, TokenRequest},
+    grant::{InvalidRequest, TokenRequest},
     http::Http,
     sign::{
-        self, Credential, Proven, Signer,
+        Credential, Signer,
         pkcs11::{Modules, Profiles},
     },
     token::{
-        self, AccessToken, Altinn, Authority, Cached, Customs, DEFAULT_CAPACITY, Endpoints, Exchange,
-        Maskinporten, TEST_AUTH, TestAuth, TokenSource,
+        self, AccessToken, Altinn, Authority, Cached, Customs, DEFAULT_CAPACITY, Exchange, TEST_AUTH,
+        TestAuth, TokenSource,
     },
 };
 
@@ -75,9 +80,12 @@ impl Pipeline {
         };
         let mut clients = BTreeMap::new();
         for (name, client) in &config.clients {
-            warn_of_expiry(client, &*clock);
+            client::warn_of_expiry(client, &*clock);
             let signer = house.signers.named(&client.signer)?;
-            clients.insert(name.as_str(), Arc::new(Client::new(client, signer, &http, &clock)?));
+            let identity = signers::identity(client, config.signers.get(&client.signer), &*clock)?;
+            let seals = if client.is_eseal() { house.signers.seals(&client.signer) } else { Vec::new() };
+            let credential = Arc::new(Credential::new(identity, signer));
+            clients.insert(name.as_str(), Arc::new(Client::new(client, credential, seals, &http, &clock)?));
         }
         // Tokens of one client and one exchange share a cache, so that the same request is made once.
         let mut shared: HashMap<(&str, Option<&config::Exchange>), Cached> = HashMap::new();
@@ -157,38 +165,6 @@ impl Pipeline {
     }
 }
 
-/// Registered keys live a year at most; Digdir's largest user warns this long ahead.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-fn warn_of_expiry(client: &config::Client, clock: &dyn Clock) {
-    let Some(expires) = client.kid_expires else { return };
-    let name = &client.name;
-    match expires.duration_since(clock.wall()) {
-        Err(_) => {
-            tracing::warn!(client = name, "its registered key has expired: upload it again, or a new one")
-        }
-        Ok(left) if left < EXPIRES_SOON => {
-            let days = left.as_secs() / (24 * 60 * 60);
-            tracing::warn!(
-                client = name,
-                "its registered key expires in {days} days: upload it again, or a new one"
-            );
-        }
-        Ok(_) => {}
-    }
-}
-
-/// Where the Maskinporten of `environment` is.
-///
-/// # Errors
-/// [`Error::Unknown`] when its issuer is no address, which the configuration does not let through.
-pub fn endpoints(environment: &config::Environment) -> Result<Endpoints, Error> {
-    let issuer =
-        Url::parse(&environment.issuer).map_err(|_| Error::unknown("issuer", &environment.issuer))?;
-    let (metadata, token) = (environment.metadata.clone(), environment.token_endpoint.clone());
-    Ok(Endpoints { issuer, metadata, token })
-}
-
 fn source_of(
     token: &config::Token,
     client: &Client,
@@ -204,67 +180,6 @@ fn source_of(
             Arc::new(Exchange::new(maskinporten, Altinn::new(base, *test), http.clone(), clock.clone()))
         }
         None => maskinporten,
-    }
-}
-
-/// A client of Maskinporten's with its key: makes grants.
-pub struct Client {
-    name: String,
-    credential: Arc<Credential>,
-    grant: Grant,
-    maskinporten: Arc<Maskinporten>,
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl Client {
-    fn new(
-        config: &config::Client,
-        signer: Arc<dyn Signer>,
-        http: &Arc<Http>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, Error> {
-        let environment = &config.environment;
-        let credential = Arc::new(Credential::new(signers::identity(config, &**clock)?, signer));
-        let grant =
-            Grant::new(clock.clone(), &environment.issuer, &config.client_id).life(config.grant_lifetime);
-        let endpoints = endpoints(environment)?;
-        let maskinporten =
-            Maskinporten::new(http.clone(), clock.clone(), endpoints, grant.clone(), credential.clone());
-        Ok(Self { name: config.name.clone(), credential, grant, maskinporten: Arc::new(maskinporten) })
-    }
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its signer.
-    #[must_use]
-    pub fn signer(&self) -> &Arc<dyn Signer> {
-        self.credential.signer()
-    }
-
-    /// Proves that its identity and its key belong together.
-    ///
-    /// # Errors
-    /// Those of [`Credential::prove`].
-    pub async fn prove(&self, call: &Call) -> Result<Proven, sign::Error> {
-        self.credential.prove(call).await
-    }
-
-    /// Makes a grant and sends nothing.
-    ///
-    /// # Errors
-    /// Those of [`Grant::assert`].
-    pub async fn assert(&self, request: &TokenRequest, call: &Call) -> Result<Assertion, token::Error> {
-        let proven = self.prove(call).await?;
-        Ok(self.grant.assert(&proven, request, call).await?)
     }
 }
 
@@ -341,6 +256,10 @@ impl NamedToken {
     /// # Errors
     /// [`InvalidRequest`] names the field that is wrong or missing, or that the configuration has set already.
     pub fn request(&self, overrides: Overrides) -> Result<TokenRequest, InvalidRequest> {
+        let exchange = self.config.exchange.as_ref();
+        if let Some(fault) = config::misfit(&overrides.scopes, self.client.is_eseal, exchange) {
+            return Err(InvalidRequest::new("scope", fault.to_string()));
+        }
         let mut request = if overrides.scopes.is_empty() {
             self.config.request()
         } else {

@@ -119,13 +119,11 @@ pub trait Signer: Send + Sync + fmt::Debug {
 pub enum Identity {
     /// By a key that is registered on the client under this `kid`.
     KeyId(String),
-    /// By a certificate chain.
-    Certificate {
-        /// Where the chain comes from.
-        source: CertificateSource,
-        /// Whether the root goes along, where it is at hand: for European eSeals. Norwegian chains go without.
-        send_root: bool,
-    },
+    /// By the certificate of a Norwegian organisation. Its issuers go along as far as they are there; the authority
+    /// knows their roots.
+    Certificate(CertificateSource),
+    /// By a European eSeal. Its chain goes whole, with the root.
+    Eseal(CertificateSource),
 }
 
 /// Where a certificate chain comes from.
@@ -188,7 +186,7 @@ impl Credential {
         }
         let (reference, chain) = match &self.identity {
             Identity::KeyId(kid) => (KeyReference::Kid(kid.clone()), None),
-            Identity::Certificate { source, send_root } => {
+            Identity::Certificate(source) | Identity::Eseal(source) => {
                 let chain = match source {
                     CertificateSource::Beside => self.signer.chain(call).await?,
                     CertificateSource::Given(chain) => chain.clone(),
@@ -205,7 +203,11 @@ impl Credential {
                         key: key.public_key.thumbprint(),
                     });
                 }
-                (KeyReference::X5c(chain.to_der(*send_root)), Some(chain))
+                let is_eseal = matches!(self.identity, Identity::Eseal(_));
+                if is_eseal {
+                    eseal::check_chain(&chain)?;
+                }
+                (KeyReference::X5c(chain.to_der(is_eseal)), Some(chain))
             }
         };
         let proven = Proven(Arc::new(Proof {
@@ -269,7 +271,7 @@ impl Proven {
     pub fn kid(&self) -> Option<&str> {
         match &self.0.identity {
             Identity::KeyId(kid) => Some(kid),
-            Identity::Certificate { .. } => None,
+            Identity::Certificate(_) | Identity::Eseal(_) => None,
         }
     }
 

@@ -15,6 +15,8 @@ mod command_line;
 mod crowd;
 #[path = "end_to_end/device.rs"]
 mod device;
+#[path = "end_to_end/eseal.rs"]
+mod eseal;
 #[path = "end_to_end/file_key.rs"]
 mod file_key;
 #[path = "end_to_end/odd_servers.rs"]

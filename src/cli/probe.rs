@@ -69,6 +69,8 @@ async fn probe(
     let key = proven.device().map_or_else(|| "key file".to_owned(), |device| format!("device {device}"));
     report.step("key", format!("{key}; {}", identity(&proven)), start)?;
 
+    unattended(named, &call, &mut report).await?;
+
     let start = Instant::now();
     let token = named.source().token(&request, &call.clone().fresh()).await?;
     report.step("token", token_sentence(named, &token, context.clock()), start)?;
@@ -90,7 +92,22 @@ fn identity(proven: &Proven) -> String {
 fn holder(certificate: &Certificate) -> String {
     let subject = || certificate.subject().to_string();
     let name = certificate.organisation().map_or_else(subject, ToOwned::to_owned);
-    certificate.organisation_number().map_or_else(|_| name.clone(), |number| format!("{name} ({number})"))
+    match (certificate.organisation_number(), certificate.organization_identifier()) {
+        (Ok(number), _) => format!("{name} ({number})"),
+        (Err(_), Some(identifier)) => format!("{name} ({identifier})"),
+        (Err(_), None) => name,
+    }
+}
+
+/// Whether an eSeal in a device will do by night, too. Here a person may well be at hand, so that is no failure.
+async fn unattended(named: &NamedToken, call: &Call, report: &mut Report<'_>) -> Result<(), Failure> {
+    let start = Instant::now();
+    let what = match named.client().check_unattended(call).await {
+        None => return Ok(()),
+        Some(Ok(())) => "it signs with nobody there".to_owned(),
+        Some(Err(error)) => format!("{error}. {}", error.remedy()),
+    };
+    report.step("seal", what, start)
 }
 
 fn token_sentence(named: &NamedToken, token: &AccessToken, clock: &dyn Clock) -> String {

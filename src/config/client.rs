@@ -13,7 +13,7 @@ use super::{
     wire,
 };
 
-/// A client registered in Samarbeidsportalen, as it is configured.
+/// A client of Maskinporten's, as it is configured.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Client {
@@ -21,8 +21,8 @@ pub struct Client {
     pub name: String,
     /// The authorities it talks to, with all their addresses.
     pub environment: Environment,
-    /// Client identifier: `iss` of the grant.
-    pub client_id: String,
+    /// How Maskinporten knows it.
+    pub kind: Kind,
     /// Name of its signer: a key of [`Config::signers`](super::Config::signers).
     pub signer: String,
     /// What the grant's header names the key by.
@@ -31,6 +31,48 @@ pub struct Client {
     pub kid_expires: Option<SystemTime>,
     /// How long a grant is valid: 1 to 119 s.
     pub grant_lifetime: Duration,
+}
+
+/// How Maskinporten knows a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// It is registered in Samarbeidsportalen.
+    Registered {
+        /// Client identifier.
+        client_id: String,
+    },
+    /// It is registered nowhere: the certificate of its European seal says who it is (Digdir, "European eSeals").
+    Eseal {
+        /// Name of the business. Maskinporten wants one and does not look at it.
+        name: String,
+    },
+}
+
+impl Client {
+    /// `iss` of its grants: the client identifier, or the name of a business with an eSeal.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        match &self.kind {
+            Kind::Registered { client_id } => client_id,
+            Kind::Eseal { name } => name,
+        }
+    }
+
+    /// Its client identifier; `None` with an eSeal.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Registered { client_id } => Some(client_id),
+            Kind::Eseal { .. } => None,
+        }
+    }
+
+    /// Whether a European seal says who it is.
+    #[must_use]
+    pub fn is_eseal(&self) -> bool {
+        matches!(self.kind, Kind::Eseal { .. })
+    }
 }
 
 /// What the grant's header names the key by (RFC 7515 sections 4.1.4 and 4.1.6).
@@ -78,9 +120,8 @@ pub(super) fn check(
     if !around.signer_names.contains(&wire.signer) {
         refuse("signer", unknown("signer", &wire.signer, around.signer_names));
     }
-    if !is_text(&wire.client_id) || wire.client_id.contains(' ') {
-        refuse("client_id", Fault::Text);
-    }
+    let is_eseal = matches!(wire.kind, Some(wire::Kind::Eseal));
+    let kind = kind(is_eseal, wire.client_id, wire.name).map_err(|(key, fault)| refuse(key, fault));
     let kid_expires = match wire.kid_expires {
         Some(_) if wire.kid.is_none() => {
             refuse("kid_expires", Fault::ExpiryWithoutKid);
@@ -95,6 +136,8 @@ pub(super) fn check(
         refuse("grant_lifetime", Fault::GrantLifetime { seconds });
     }
     let identity = match (wire.kid, wire.certificate) {
+        (Some(_), _) if is_eseal => Err(("kid", Fault::SealKid)),
+        (None, None) if is_eseal => Ok(Identity::CertificateBesideKey),
         (Some(kid), None) if is_text(&kid) => Ok(Identity::KeyId(kid)),
         (Some(_), None) => Err(("kid", Fault::Text)),
         (None, Some(word)) if word == "token" => Ok(Identity::CertificateBesideKey),
@@ -107,12 +150,31 @@ pub(super) fn check(
     Some(Client {
         name: name.to_owned(),
         environment: environment.ok()??,
-        client_id: wire.client_id,
+        kind: kind.ok()?,
         signer: around.signers.get(&wire.signer)?.name.clone(),
         identity: identity.ok()?,
         kid_expires,
         grant_lifetime: Duration::from_secs(grant_lifetime?),
     })
+}
+
+/// How Maskinporten knows the client; or the key that is wrong, and how.
+fn kind(
+    is_eseal: bool,
+    client_id: Option<String>,
+    name: Option<String>,
+) -> Result<Kind, (&'static str, Fault)> {
+    match (is_eseal, client_id, name) {
+        (true, Some(_), _) => Err(("client_id", Fault::SealClientId)),
+        (true, None, None) => Err(("", Fault::NoName)),
+        (true, None, Some(name)) if is_text(name.trim()) => Ok(Kind::Eseal { name }),
+        (false, _, Some(_)) => Err(("name", Fault::NameWithoutSeal)),
+        (false, None, None) => Err(("", Fault::NoClientId)),
+        (false, Some(client_id), None) if is_text(&client_id) && !client_id.contains(' ') => {
+            Ok(Kind::Registered { client_id })
+        }
+        (is_eseal, ..) => Err((if is_eseal { "name" } else { "client_id" }, Fault::Text)),
+    }
 }
 
 /// The environment of this name; `None` when its own table is wrong, which has been said there.

@@ -225,6 +225,16 @@ pub enum Fault {
     BothIdentities,
     #[error("a client needs a kid or a certificate")]
     NoIdentity,
+    #[error("client_id is missing")]
+    NoClientId,
+    #[error("a client with kind = \"eseal\" needs a name, which stands in its grants")]
+    NoName,
+    #[error("an eSeal has no client_id: Maskinporten knows the business by its certificate")]
+    SealClientId,
+    #[error("an eSeal has no kid: it goes with its certificate and the whole chain")]
+    SealKid,
+    #[error("a name goes with kind = \"eseal\"; a registered client has a client_id")]
+    NameWithoutSeal,
     #[error("kid_expires belongs to a kid, and this client has none")]
     ExpiryWithoutKid,
     #[error("kid_expires is a date without a time, such as 2027-11-20")]
@@ -263,6 +273,18 @@ pub enum Fault {
     Request(#[from] InvalidRequest),
     #[error("{scope:?} is for foreign companies with an eSeal; a Norwegian client cannot have it")]
     EuScope { scope: String },
+    #[error(
+        "{scope:?} is not for eSeals: Maskinporten gives them scopes that begin with toll:eu/, and digdir:verksemd.eu"
+    )]
+    SealScope { scope: String },
+    #[error("{scope:?} and {other:?} are of two families; with an eSeal, a token has scopes of one")]
+    SealFamilies { scope: String, other: String },
+    #[error("Customs does not exchange tokens for {scope}, which opens none of its APIs")]
+    NotAtCustoms { scope: String },
+    #[error("Altinn exchanges tokens of Norwegian organisations only, and answers 401 to one of an eSeal")]
+    SealAtAltinn,
+    #[error("goes with a client in Samarbeidsportalen, and a business with an eSeal has none")]
+    NotWithSeal,
     #[error("exchange is \"customs\", \"altinn\" or \"altinn:\" and one of {known}, not {exchange:?}")]
     Exchange { exchange: String, known: &'static str },
     #[error("{exchange:?} takes tokens from Maskinporten {needs}, and client {client:?} is in {has}")]
@@ -328,6 +350,15 @@ impl Fault {
                 "Add kid = \"…\" for a registered key, or certificate = \"token\" for the certificate beside the key."
                     .to_owned()
             }
+            Self::NoClientId => {
+                "Add client_id = \"…\" from Samarbeidsportalen; a foreign business has kind = \"eseal\" and a name."
+                    .to_owned()
+            }
+            Self::NoName => "Add name = \"…\", the name of the business.".to_owned(),
+            Self::SealClientId | Self::SealKid => {
+                "Leave it out; without kind = \"eseal\" it is a client in Samarbeidsportalen.".to_owned()
+            }
+            Self::NameWithoutSeal => "Leave name out, or write kind = \"eseal\".".to_owned(),
             Self::BothIdentities => {
                 "Keep the kid when a public key is registered on the client, the certificate otherwise.".to_owned()
             }
@@ -342,6 +373,19 @@ impl Fault {
             Self::EuScope { scope } => {
                 format!("Use {:?}.", scope.replacen("toll:eu/", "toll:", 1))
             }
+            Self::SealScope { scope } => match scope.strip_prefix("toll:") {
+                Some(rest) => format!("Use {:?}.", format!("toll:eu/{rest}")),
+                None => "Begin with \"digdir:verksemd.eu\", which needs no registration anywhere.".to_owned(),
+            },
+            Self::SealFamilies { .. } => "Make a [tokens] table for each.".to_owned(),
+            Self::NotAtCustoms { .. } => {
+                "Leave exchange out, or ask for the scope of one of Customs' APIs, as \"toll:eu/movement/road/v2\"."
+                    .to_owned()
+            }
+            Self::SealAtAltinn => {
+                "Leave exchange out; Altinn's APIs are for clients with a Norwegian organisation number.".to_owned()
+            }
+            Self::NotWithSeal => "Leave it out.".to_owned(),
             Self::NamedAltinn { .. } => "Write exchange = \"altinn\".".to_owned(),
             Self::NoAddress { environment, authority } => {
                 format!("Add {authority} to [environments.{environment}].")

@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use super::{
     Config,
-    client::Identity,
+    client::{Identity, Kind},
     environment::Environment,
     error::Origin,
     token::{ConsumerOrg, Exchange},
@@ -43,7 +43,13 @@ pub(super) fn show(config: &Config) -> Vec<Setting> {
         if !client.environment.is_custom() {
             shown.environment(&table, &client.environment);
         }
-        shown.add(&table, "client_id", Some(&client.client_id));
+        match &client.kind {
+            Kind::Registered { client_id } => shown.add(&table, "client_id", Some(client_id)),
+            Kind::Eseal { name } => {
+                shown.add(&table, "kind", Some("eseal"));
+                shown.add(&table, "name", Some(name));
+            }
+        }
         shown.add(&table, "signer", Some(&client.signer));
         match &client.identity {
             Identity::KeyId(kid) => shown.add(&table, "kid", Some(kid)),

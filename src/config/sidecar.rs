@@ -60,7 +60,9 @@ pub(super) fn read(
     name(&format!("clients.{NAME}.client_id"), CLIENT_ID, &mut report);
     let client = wire::Client {
         environment: environment.unwrap_or_else(|| "test".to_owned()),
-        client_id: set.text(CLIENT_ID).unwrap_or_default().to_owned(),
+        kind: None,
+        client_id: Some(set.text(CLIENT_ID).unwrap_or_default().to_owned()),
+        name: None,
         signer: NAME.to_owned(),
         kid,
         certificate: None,

@@ -1,3 +1,5 @@
+mod eseal;
+
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use proptest::prelude::*;
@@ -54,6 +56,9 @@ fn the_example_holds_what_operators_need_and_loads() {
     assert_eq!(config.tokens["vat"].consumer_org, Some(ConsumerOrg::Required));
     let request = config.tokens["system-user"].request().build().unwrap();
     assert!(request.authorization_details().is_some());
+    let haulier = &config.clients["haulier"];
+    assert!(haulier.is_eseal() && haulier.identity == Identity::CertificateBesideKey);
+    assert_eq!(config.tokens["road-eu"].exchange, road.exchange);
     let test = &config.clients["forwarder-test"];
     assert_eq!(test.environment, Environment::test());
     assert_eq!(test.identity, Identity::KeyId("991825827-2026-11".into()));
@@ -188,7 +193,6 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ("[http]", "[callers]", "callers: this key is not known"),
         ("[http]", "[routes]", "routes: this key is not known"),
         ("kid = \"k\"", "kid = \"k\"\nact_for = \"*\"", "clients.app.act_for: this key is not known"),
-        ("kid = \"k\"", "kid = \"k\"\nkind = \"eseal\"", "clients.app.kind: this key is not known"),
         ("[clients", "rotating = true\n[clients", "signers.key.rotating: this key is not known"),
     ] {
         let said = said_of(old, new);
@@ -234,7 +238,7 @@ fn every_other_refusal_says_what_is_wrong() {
         ("[tokens.road]", "[tokens.\"road 2\"]", "tokens.road 2: a name has small letters"),
         ("[tokens.road]", "[tokens]\nroad = 1\n[tokens.x]", "tokens.road: a table is expected"),
         ("[http]", "http = 1", "tokens.road.http: this key is not known"),
-        ("client_id = \"c\"\n", "", "clients.app: missing field `client_id`"),
+        ("client_id = \"c\"\n", "", "clients.app: client_id is missing"),
         ("client_id = \"c\"", "client_id = 7", "clients.app.client_id: invalid type"),
         ("client_id = \"c\"", "client_id = \"\"", "clients.app.client_id: must not be empty"),
         ("client_id = \"c\"", "client_id = \"a b\"", "clients.app.client_id: must not be empty"),

@@ -7,7 +7,7 @@ use super::{
     document::Report,
     environment::{self, Environment, Realm},
     error::Fault,
-    wire,
+    family, wire,
 };
 use crate::{
     certificate::OrganisationNumber,
@@ -112,8 +112,16 @@ pub(super) fn check(
             None
         }
     };
-    if let Some(scope) = wire.scopes.iter().find(|scope| scope.starts_with("toll:eu/")) {
-        refuse("scopes", Fault::EuScope { scope: scope.clone() });
+    let is_eseal = clients.get(&wire.client).is_some_and(Client::is_eseal);
+    if is_eseal {
+        for (key, is_given) in [
+            ("consumer_org", consumer_org.is_some()),
+            ("authorization_details", wire.authorization_details.is_some()),
+        ] {
+            if is_given {
+                refuse(key, Fault::NotWithSeal);
+            }
+        }
     }
     for caution in wire.scopes.iter().filter_map(|written| scope::caution(written)) {
         warnings.push(format!("{place}.scopes: {caution}"));
@@ -126,6 +134,11 @@ pub(super) fn check(
         }
         _ => None,
     };
+    if clients.contains_key(&wire.client)
+        && let Some(fault) = family::misfit(&wire.scopes, is_eseal, exchange.as_ref())
+    {
+        refuse("scopes", fault);
+    }
     let written = wire.exchange.as_deref().unwrap_or_default();
     if wire.altinn_test.is_some() && written.split(':').next() != Some("altinn") {
         refuse("altinn_test", Fault::AltinnTest);
@@ -179,7 +192,9 @@ fn exchange(written: &str, test: bool, client: &Client) -> Result<Exchange, Faul
             let base = environment.customs.clone().ok_or_else(|| missing("customs"))?;
             return Ok(Exchange::Customs { base });
         }
+        None if written == "altinn" && client.is_eseal() => return Err(Fault::SealAtAltinn),
         None if written == "altinn" => (environment.altinn.clone(), None),
+        Some(("altinn", _)) if client.is_eseal() => return Err(Fault::SealAtAltinn),
         Some(("altinn", name)) if environment::altinn(name).is_some() => (None, Some(name)),
         _ => {
             let exchange = written.chars().take(64).collect();

@@ -22,7 +22,7 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9_-]*$" }))]
     signers: BTreeMap<String, Signer>,
-    /// Clients registered in Samarbeidsportalen, by name.
+    /// Clients registered in Samarbeidsportalen, and businesses with an eSeal, by name.
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z0-9][a-z0-9_-]*$" }))]
     clients: BTreeMap<String, Client>,
@@ -89,19 +89,24 @@ pub(super) enum OneOrSeveral {
     Several(Vec<String>),
 }
 
-/// A client registered in Samarbeidsportalen.
+/// A client registered in Samarbeidsportalen, or a foreign business with an eSeal.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Client {
+    /// `eseal` for a business that is not registered in Samarbeidsportalen: its European seal says who it is.
+    pub(super) kind: Option<Kind>,
     /// `prod`, `test`, or a name from `[environments]`. All addresses follow from it.
     pub(super) environment: String,
-    /// Client identifier from Samarbeidsportalen.
-    pub(super) client_id: String,
+    /// Client identifier from Samarbeidsportalen. Needed, except with an eSeal, which has none.
+    pub(super) client_id: Option<String>,
+    /// Name of the business, with an eSeal and needed there: stands in the grant, and Maskinporten does not look at it.
+    pub(super) name: Option<String>,
     /// A name from `[signers]`.
     pub(super) signer: String,
     /// Name of the registered public key. Either this or `certificate`.
     pub(super) kid: Option<String>,
-    /// `token` for the certificate beside the key, or a PEM file. Either this or `kid`.
+    /// `token` for the certificate beside the key, or a PEM file. Either this or `kid`; with an eSeal, `token` when it
+    /// is not given.
     pub(super) certificate: Option<String>,
     /// Date on which the registered key expires.
     #[schemars(with = "Option<String>", extend("format" = "date"))]
@@ -109,6 +114,14 @@ pub(super) struct Client {
     /// How long a grant is valid, in seconds.
     #[schemars(extend("minimum" = 1, "maximum" = 119, "default" = 60))]
     pub(super) grant_lifetime: Option<i64>,
+}
+
+/// Kinds of clients beside the usual one.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    /// A foreign business with a European seal.
+    Eseal,
 }
 
 /// Addresses of one set of authorities.

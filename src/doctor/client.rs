@@ -53,7 +53,9 @@ pub(super) async fn check(
 
 /// New clients are UUIDs; older ones have names.
 fn client_id(client: &Client, findings: &mut Findings<'_>) {
-    let id = &client.client_id;
+    let Some(id) = client.client_id() else {
+        return findings.ok("client id", &client.name, "none: an eSeal says who it is".to_owned());
+    };
     if Uuid::parse_str(id).is_ok() {
         findings.ok("client id", &client.name, format!("{id} has the form of one"));
     } else if client.environment.is_custom() {

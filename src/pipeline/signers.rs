@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, fs::File, io::Read, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    path::Path,
+    sync::Arc,
+};
 
 use super::Error;
 use crate::{
@@ -9,7 +15,7 @@ use crate::{
     http,
     secret::{Answer, Question, Sources},
     sign::{
-        self, CertificateSource, Failover, FileSigner, Identity, PinProblem, Signer,
+        self, CertificateSource, EsealSigner, Failover, FileSigner, Identity, PinProblem, Signer,
         pkcs11::{Device, Manner, Modules, Pin, PinAnswer, PinRecords, Pkcs11Signer, Profiles, Uri},
     },
 };
@@ -21,6 +27,8 @@ const LARGEST_FILE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Signers {
     by_name: BTreeMap<String, Arc<dyn Signer>>,
+    /// Those in devices that a client with an eSeal signs with; one for each of the signer's devices.
+    seals: BTreeMap<String, Vec<EsealSigner>>,
     modules: Arc<Modules>,
 }
 
@@ -32,7 +40,10 @@ impl Signers {
     ) -> Result<Self, Error> {
         let manner = Manner { profiles, pin_records: PinRecords::Usual, ..Manner::default() };
         let modules = Modules::build(clock.clone(), manner);
+        let with_seal: BTreeSet<&String> =
+            config.clients.values().filter(|client| client.is_eseal()).map(|client| &client.signer).collect();
         let mut by_name: BTreeMap<String, Arc<dyn Signer>> = BTreeMap::new();
+        let mut seals: BTreeMap<String, Vec<EsealSigner>> = BTreeMap::new();
         for (name, signer) in &config.signers {
             if let Some(profile) = &signer.profile
                 && modules.profiles().named(profile).is_none()
@@ -40,9 +51,19 @@ impl Signers {
                 let known = modules.profiles().iter().map(|profile| profile.name.clone()).collect();
                 return Err(Error::Unknown { what: "profile", name: profile.clone(), known });
             }
-            by_name.insert(name.clone(), self::signer(signer, &modules, &clock)?);
+            let made = if with_seal.contains(name) {
+                let seals = seals.entry(name.clone()).or_default();
+                wired(signer, &modules, &clock, |signer| {
+                    let seal = EsealSigner::new(signer);
+                    seals.push(seal.clone());
+                    Arc::new(seal)
+                })?
+            } else {
+                self::signer(signer, &modules, &clock)?
+            };
+            by_name.insert(name.clone(), made);
         }
-        Ok(Self { by_name, modules })
+        Ok(Self { by_name, seals, modules })
     }
 
     pub(super) fn named(&self, name: &str) -> Result<Arc<dyn Signer>, Error> {
@@ -55,6 +76,11 @@ impl Signers {
 
     pub(super) fn modules(&self) -> &Arc<Modules> {
         &self.modules
+    }
+
+    /// The devices of the signer called `name` that hold a seal; none for a key file.
+    pub(super) fn seals(&self, name: &str) -> Vec<EsealSigner> {
+        self.seals.get(name).cloned().unwrap_or_default()
     }
 
     pub(super) async fn shutdown(&self, call: &Call) {
@@ -74,17 +100,24 @@ pub fn signer(
     modules: &Arc<Modules>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Signer>, Error> {
-    let further = match &signer.chain {
-        Some(path) => certificates(path)?,
-        None => Vec::new(),
-    };
+    wired(signer, modules, clock, |signer| Arc::new(signer))
+}
+
+/// The same, with what is made of the signer in each device.
+fn wired(
+    signer: &config::Signer,
+    modules: &Arc<Modules>,
+    clock: &Arc<dyn Clock>,
+    mut in_device: impl FnMut(Pkcs11Signer) -> Arc<dyn Signer>,
+) -> Result<Arc<dyn Signer>, Error> {
+    let further = further(signer)?;
     let (name, sources) = (signer.name.clone(), signer.pin.clone());
     Ok(match &signer.key {
         config::Key::Pkcs11(uris) => {
-            let one = |uri: &Uri| -> Result<Arc<dyn Signer>, sign::Error> {
+            let mut one = |uri: &Uri| -> Result<Arc<dyn Signer>, sign::Error> {
                 let device = signing_device(modules, uri.clone(), signer);
                 let signer = Pkcs11Signer::new(device, signer.algorithm)?;
-                Ok(Arc::new(signer.with_certificates(further.clone())))
+                Ok(in_device(signer.with_certificates(further.clone())))
             };
             match uris.only() {
                 Some(uri) => one(uri)?,
@@ -153,18 +186,28 @@ fn password(name: String, sources: Option<Sources>) -> sign::Password {
     })
 }
 
-/// Who a client is, with the certificate file read if there is one.
-pub(super) fn identity(client: &config::Client, clock: &dyn Clock) -> Result<Identity, Error> {
+/// Certificates that complete the chain, from the signer's file if there is one.
+fn further(signer: &config::Signer) -> Result<Vec<Certificate>, Error> {
+    signer.chain.as_deref().map_or(Ok(Vec::new()), certificates)
+}
+
+/// Who a client is, with the certificate file read if there is one. `signer` may know issuers that are not in it.
+pub(super) fn identity(
+    client: &config::Client,
+    signer: Option<&config::Signer>,
+    clock: &dyn Clock,
+) -> Result<Identity, Error> {
     let source = match &client.identity {
         config::Identity::KeyId(kid) => return Ok(Identity::KeyId(kid.clone())),
         config::Identity::CertificateBesideKey => CertificateSource::Beside,
         config::Identity::CertificateFile(path) => {
             let chain = Chain::from_pem(&read(path)?, None, clock.wall())
                 .map_err(|problem| Error::Certificate { path: path.display().to_string(), problem })?;
-            CertificateSource::Given(chain)
+            let issuers = signer.map_or(Ok(Vec::new()), further)?;
+            CertificateSource::Given(chain.completed_from(&issuers, clock.wall()))
         }
     };
-    Ok(Identity::Certificate { source, send_root: false })
+    Ok(if client.is_eseal() { Identity::Eseal(source) } else { Identity::Certificate(source) })
 }
 
 /// The outbound client's options, with the file of extra authorities read.

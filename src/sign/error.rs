@@ -202,6 +202,12 @@ pub enum Error {
     /// The certificate cannot be used for a grant.
     #[error("the certificate cannot be used: {0}")]
     Certificate(String),
+    /// The chain of a seal breaks off, and a seal goes with its whole chain.
+    #[error("an eSeal goes with its whole chain, and the certificate of its issuer {issuer} is not at hand")]
+    IncompleteChain {
+        /// Name of the issuer whose certificate is missing.
+        issuer: String,
+    },
     /// A seal that is to sign by itself needs a person.
     #[error("{device} cannot sign unattended: {reason}")]
     Attended {
@@ -303,6 +309,9 @@ impl Error {
             }
             Self::Mismatch { .. } => "Use the certificate that was issued for this key.".into(),
             Self::Certificate(_) => "Run `segl keys` to see which certificates stand beside the key.".into(),
+            Self::IncompleteChain { .. } => {
+                "Run `segl certificate fetch-chain`, and put the chain line that it prints below the signer.".into()
+            }
             Self::Attended { remedy, .. } => remedy.clone(),
             Self::SeveralKeys { .. } => {
                 "Give each key a signer of its own, or put certificates of the same organisation beside the keys.".into()

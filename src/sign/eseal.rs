@@ -69,13 +69,8 @@ impl EsealSigner {
 
     async fn whole_chain(&self, call: &Call) -> Result<Chain, Error> {
         let chain = self.0.chain(call).await?;
-        match chain.missing_issuer() {
-            None => Ok(chain),
-            Some(issuer) => Err(Error::Certificate(format!(
-                "a seal goes with its whole chain, and the certificate of {issuer} is neither on the device nor in the \
-                 signer's chain file"
-            ))),
-        }
+        check_whole(&chain)?;
+        Ok(chain)
     }
 }
 
@@ -95,6 +90,30 @@ impl Signer for EsealSigner {
     fn health(&self) -> Health {
         self.0.health()
     }
+}
+
+/// What a seal's chain must be before anything is signed with it: whole, and with an identifier of the business.
+pub(super) fn check_chain(chain: &Chain) -> Result<(), Error> {
+    check_whole(chain)?;
+    let leaf = chain.leaf();
+    let identifier = leaf.organization_identifier().ok_or_else(|| {
+        Error::Certificate(format!(
+            "{} has no organizationIdentifier, and Maskinporten knows the holder of a seal by nothing else",
+            leaf.subject()
+        ))
+    })?;
+    if identifier.starts_with("NTRNO-") {
+        tracing::warn!(
+            identifier,
+            "a Norwegian organisation signs with an eSeal: Digdir describes that way for foreign businesses, and scopes \
+             of Norwegian organisations are not given to seals"
+        );
+    }
+    Ok(())
+}
+
+fn check_whole(chain: &Chain) -> Result<(), Error> {
+    chain.missing_issuer().map_or(Ok(()), |issuer| Err(Error::IncompleteChain { issuer }))
 }
 
 /// Why a person would have to be there.

@@ -613,10 +613,7 @@ mod tests {
         let a = Device::with(old, certificate(old, DIGDIR, -300, 60), &clock);
         let b = Device::with(new, certificate(new, DIGDIR, 10, 700), &clock);
         let signer: Arc<dyn Signer> = Arc::new(failover(&[&a, &b], &clock));
-        let credential = Credential::new(
-            Identity::Certificate { source: CertificateSource::Beside, send_root: false },
-            signer.clone(),
-        );
+        let credential = Credential::new(Identity::Certificate(CertificateSource::Beside), signer.clone());
         let proven = credential.prove(&Call::new(&*clock)).await.unwrap();
         assert_eq!(proven.key().public_key, old.public_key(), "the other one is not valid yet");
 
@@ -715,7 +712,7 @@ mod tests {
                 let certified = pairs().map(|pair| certificate(pair, DIGDIR, -10, 700));
                 let devices = [0, 0, 1].map(|pair| Device::with(pairs()[pair], certified[pair].clone(), &clock));
                 let signer: Arc<dyn Signer> = Arc::new(failover(&devices.each_ref(), &clock));
-                let identity = Identity::Certificate { source: CertificateSource::Beside, send_root: false };
+                let identity = Identity::Certificate(CertificateSource::Beside);
                 let credential = Credential::new(identity, signer.clone());
                 let mut names: HashMap<u64, RsaPublicKey> = HashMap::new();
                 let mut proven = None;

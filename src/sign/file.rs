@@ -500,7 +500,7 @@ mod tests {
             let signer = bench.signer(Algorithm::RS256, Some(SECRET)).with_certificates(further);
             let found = signer.chain(&bench.call()).await.unwrap();
             assert!(found.certificates().eq(&chain));
-            let identity = Identity::Certificate { source: CertificateSource::Beside, send_root: false };
+            let identity = Identity::Certificate(CertificateSource::Beside);
             Credential::new(identity, Arc::new(signer)).prove(&bench.call()).await.unwrap();
         }
     }
