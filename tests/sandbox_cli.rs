@@ -313,6 +313,64 @@ async fn a_sandbox_that_others_can_reach_warns_first_and_says_what_segl_cannot_u
 }
 
 #[tokio::test]
+async fn a_seal_is_made_to_go_with_it_in_a_file_or_a_device() {
+    let mut folder = private_folder();
+    for more in [&["--state", state()][..], &["--softhsm", "hsm"]] {
+        let running = Running::start(folder, &[&["--eseal"], more].concat()).await;
+        let verksemd = running.token("verksemd").await;
+        assert_eq!(verksemd["scope"], "digdir:verksemd.eu");
+        let probe = running.segl(&["probe", "road"]).await;
+        assert!(text(&probe.stdout).contains("answered 200"), "{}", text(&probe.stderr));
+        let config = fs::read_to_string(running.path("segl.toml")).unwrap();
+        assert!(config.contains("kind = \"eseal\"") && !config.contains("client_id"), "{config}");
+        let ended = running.end(Signal::TERM).await;
+        assert_eq!(ended.counter("Customs exchange"), [1, 1, 0]);
+        folder = ended.folder;
+    }
+    // The device of the seal has a key with a virksomhetssertifikat too, when one is asked for.
+    for more in [&[][..], &["--eseal"]] {
+        let running = Running::start(folder, &[&["--softhsm", "hsm"], more].concat()).await;
+        running.token("road").await;
+        folder = running.end(Signal::TERM).await.folder;
+    }
+}
+
+#[tokio::test]
+async fn a_seal_for_a_key_of_ones_own_is_issued_with_its_whole_chain() {
+    let folder = private_folder();
+    let key = write_key(folder.path());
+    let request = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    fs::write(folder.path().join("request.csr"), request).unwrap();
+    let issue = ["sandbox", "issue", "request.csr", "--state", state(), "--eseal", "--out", "seal.pem"];
+    let identifier = ["--organisation-identifier", "NTRDE-HRB1234"];
+    let issued = segl(folder.path(), &[&issue[..], &identifier].concat()).stdin(Stdio::null()).output();
+    let issued = issued.await.unwrap();
+    assert!(issued.status.success(), "{}", text(&issued.stderr));
+    let pem = fs::read(folder.path().join("seal.pem")).unwrap();
+    let chain = Chain::from_pem(&pem, None, SystemTime::now()).unwrap();
+    assert_eq!((chain.len(), chain.missing_issuer()), (3, None));
+    assert_eq!(chain.leaf().organization_identifier(), Some("NTRDE-HRB1234"));
+
+    let own = ["--key", "file:key.pem", "--certificate", "seal.pem", "--eseal"];
+    let running = Running::start(folder, &[&["--state", state()], &own[..]].concat()).await;
+    running.token("road").await;
+    // Of another CA, it is taken where that CA is named.
+    let folder = running.end(Signal::TERM).await.folder;
+    let running = Running::start(folder, &own).await;
+    let refused = running.segl(&["token", "road"]).await;
+    assert!(text(&refused.stderr).contains("no trusted list"), "{}", text(&refused.stderr));
+    let folder = running.end(Signal::TERM).await.folder;
+    fs::write(
+        folder.path().join("issuers.pem"),
+        chain.certificates().skip(1).map(|it| it.to_pem()).collect::<String>(),
+    )
+    .unwrap();
+    let running = Running::start(folder, &[&own[..], &["--seal-issuer", "issuers.pem"]].concat()).await;
+    running.token("road").await;
+    running.end(Signal::TERM).await;
+}
+
+#[tokio::test]
 async fn files_that_are_there_are_not_overwritten() {
     let folder = private_folder();
     for (option, name) in [("--write-config", "segl.toml"), ("--ready-file", "ready.json")] {

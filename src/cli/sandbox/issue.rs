@@ -1,4 +1,4 @@
-//! `segl sandbox issue`: a certificate like those of a Norwegian enterprise, which only the sandbox takes.
+//! `segl sandbox issue`: a certificate like those of a Norwegian enterprise, or an eSeal, which only the sandbox takes.
 
 use std::{
     fs::File,
@@ -27,6 +27,12 @@ pub(super) struct Issue {
     /// Organisation that the certificate is for
     #[arg(long, value_name = "NUMBER", default_value = Clients::ORGANISATION)]
     organisation_number: String,
+    /// Issue an eSeal of a foreign business, with its whole chain
+    #[arg(long, conflicts_with = "organisation_number")]
+    eseal: bool,
+    /// organizationIdentifier of that business
+    #[arg(long, value_name = "ID", requires = "eseal", default_value = Clients::FOREIGN_ORGANISATION)]
+    organisation_identifier: String,
     /// Write certificate and issuing CA to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -39,11 +45,15 @@ pub(super) fn run(issue: &Issue, out: &mut dyn Write) -> Result<(), Failure> {
             "Name a file with a certificate signing request that you can read.",
         )
     })?;
-    let issued =
-        TestCa::open_or_create(&issue.state)?.issue_from_csr(&request, &issue.organisation_number)?;
+    let ca = TestCa::open_or_create(&issue.state)?;
+    let chain = if issue.eseal {
+        ca.issue_seal_from_csr(&request, &issue.organisation_identifier)?.whole_chain_pem()
+    } else {
+        ca.issue_from_csr(&request, &issue.organisation_number)?.chain_pem()
+    };
     match &issue.out {
-        Some(path) => Ok(state::write_file(path, issued.chain_pem().as_bytes(), Mode::Public, false)?),
-        None => Ok(write!(out, "{}", issued.chain_pem())?),
+        Some(path) => Ok(state::write_file(path, chain.as_bytes(), Mode::Public, false)?),
+        None => Ok(write!(out, "{chain}")?),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     certificate::{Certificate, Chain},
     clock::Clock,
     jose::RsaPublicKey,
-    sandbox::{Authentication, Profile, Setup, TestCa},
+    sandbox::{Authentication, Clients, Profile, Setup, TestCa},
     secret::{Source, Sources},
     sign::{
         PinProblem,
@@ -39,6 +39,9 @@ const PROFILE: &str = "softhsm2";
 
 /// Label of the device and of its key.
 const LABEL: &str = "segl-sandbox";
+
+/// Label of the key that has an eSeal.
+const SEAL_LABEL: &str = "segl-sandbox-eseal";
 
 const CONFIGURATION: &str = "softhsm2.conf";
 const TOKENS: &str = "tokens";
@@ -68,6 +71,15 @@ pub(super) struct SoftHsm {
     pub(super) configuration: String,
 }
 
+/// Whom the certificate on the device is for.
+#[derive(Clone, Debug)]
+pub(super) enum Holder {
+    /// The organisation of this number: a virksomhetssertifikat.
+    Norwegian(String),
+    /// A foreign business: an eSeal.
+    Foreign,
+}
+
 impl SoftHsm {
     /// The line for the shell that makes SoftHSM2 find the device.
     pub(super) fn export(&self) -> String {
@@ -75,9 +87,9 @@ impl SoftHsm {
         format!("export SOFTHSM2_CONF={path}")
     }
 
-    /// Makes in `directory` what is missing there. The certificate is one of the CA in `state` for the organisation
-    /// `number`. Blocks for as long as the child takes.
-    pub(super) fn provide(directory: &Path, state: &Path, number: &str) -> Result<Self, Failure> {
+    /// Makes in `directory` what is missing there. The certificate is one of the CA in `state`, for this holder. Blocks
+    /// for as long as the child takes.
+    pub(super) fn provide(directory: &Path, state: &Path, holder: &Holder) -> Result<Self, Failure> {
         library()?;
         let directory = PathBuf::from(key::absolute(directory.to_owned())?);
         let folder = StateDir::open(&directory)?;
@@ -88,11 +100,15 @@ impl SoftHsm {
             let random = uuid::Uuid::new_v4().simple().to_string();
             folder.write(PIN, random.as_bytes())?;
         }
-        let key = prepare_in_child(&configuration, &pin, state, number)?;
+        let key = prepare_in_child(&configuration, &pin, state, holder)?;
+        let from = "token".to_owned();
         let setup = Setup {
             key,
             pin: Some(format!("file:{}", key::absolute(pin)?)),
-            authentication: Authentication::Certificate("token".into()),
+            authentication: match holder {
+                Holder::Norwegian(_) => Authentication::Certificate(from),
+                Holder::Foreign => Authentication::Eseal(from),
+            },
         };
         Ok(Self { setup, configuration })
     }
@@ -105,8 +121,10 @@ pub(super) struct Prepare {
     pin_file: PathBuf,
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", default_value = Clients::ORGANISATION)]
     organisation_number: String,
+    #[arg(long)]
+    eseal: bool,
 }
 
 /// The child: prints the URI of the key.
@@ -140,11 +158,12 @@ async fn key_on_device(
     let shown = modules.describe(&library, Some((&uri, &pin)), call).await?;
     let slot =
         shown.slots.into_iter().find(|slot| slot.device.as_ref().is_some_and(|found| found.uri == uri));
-    let there = slot.into_iter().flat_map(|slot| slot.keys).find(|key| key.private && key.label == LABEL);
+    let label = if prepare.eseal { SEAL_LABEL } else { LABEL };
+    let there = slot.into_iter().flat_map(|slot| slot.keys).find(|key| key.private && key.label == label);
     let (key, spki) = match there.and_then(|key| Some((key.uri, key.spki?))) {
         Some(there) => there,
         None => {
-            let made = device.generate_key_pair(NewKeyPair::new(LABEL), call).await?;
+            let made = device.generate_key_pair(NewKeyPair::new(label), call).await?;
             (made.uri, made.spki)
         }
     };
@@ -152,14 +171,18 @@ async fn key_on_device(
     let on_device = device.certificates(call).await?;
     let chain = chain_of(&spki, &on_device, clock);
     let number = &prepare.organisation_number;
-    if !chain.as_ref().is_some_and(|chain| is_good(chain, &ca, number, clock)) {
-        let issued = match &chain {
-            Some(old) => ca.issue_after(old.leaf().not_before(), &spki, number)?,
-            None => ca.issue_for(&spki, number, Profile::Seid2)?,
-        };
-        for der in issued.chain() {
-            device.store_certificate(NewCertificate { der, label: None }, call).await?;
+    let new = match (&chain, prepare.eseal) {
+        (Some(chain), true) if is_good_seal(chain, &ca, clock) => Vec::new(),
+        (_, true) => {
+            let seal = ca.issue_for(&spki, number, Profile::Seal)?;
+            vec![seal.leaf, seal.issuing, seal.root]
         }
+        (Some(chain), false) if is_good(chain, &ca, number, clock) => Vec::new(),
+        (Some(old), false) => ca.issue_after(old.leaf().not_before(), &spki, number)?.chain(),
+        (None, false) => ca.issue_for(&spki, number, Profile::Seid2)?.chain(),
+    };
+    for der in new {
+        device.store_certificate(NewCertificate { der, label: None }, call).await?;
     }
     Ok(key)
 }
@@ -177,21 +200,34 @@ fn is_good(chain: &Chain, ca: &TestCa, number: &str, clock: &dyn Clock) -> bool 
         && chain.certificates().any(|certificate| certificate.der() == ca.issuing())
 }
 
-fn prepare_in_child(configuration: &str, pin: &Path, state: &Path, number: &str) -> Result<String, Failure> {
+fn is_good_seal(chain: &Chain, ca: &TestCa, clock: &dyn Clock) -> bool {
+    chain.leaf().is_valid_at(clock.wall() + DAY)
+        && chain.missing_issuer().is_none()
+        && chain.certificates().any(|certificate| certificate.der() == ca.seal_issuing())
+}
+
+fn prepare_in_child(
+    configuration: &str,
+    pin: &Path,
+    state: &Path,
+    holder: &Holder,
+) -> Result<String, Failure> {
     let remedy = "Look at the lines above; an empty directory is a fresh start.";
     let failed = |what: String| Failure::needs_person(what, remedy);
     let program = env::current_exe()
         .map_err(|why| failed(format!("this program cannot find itself to start a child: {why}")))?;
-    let arguments: [OsString; 8] = [
+    let mut arguments: Vec<OsString> = vec![
         "sandbox".into(),
         "prepare-device".into(),
         "--pin-file".into(),
         pin.into(),
         "--state".into(),
         state.into(),
-        "--organisation-number".into(),
-        number.into(),
     ];
+    match holder {
+        Holder::Norwegian(number) => arguments.extend(["--organisation-number".into(), number.into()]),
+        Holder::Foreign => arguments.push("--eseal".into()),
+    }
     let child = process::Command::new(program)
         .args(arguments)
         .env("SOFTHSM2_CONF", configuration)

@@ -19,10 +19,11 @@ use super::{
     super::{Context, failure::Failure, table},
     key::{KeyArguments, MadeKey},
     placed::{Placed, make_way_for_ready_file},
-    softhsm::SoftHsm,
+    softhsm::{Holder, SoftHsm},
 };
 use crate::{
     call::Call,
+    certificate::Certificate,
     config::{self, Config},
     pipeline::Pipeline,
     sandbox::{Authentication, Clients, Counters, Hits, Knobs, Options, Ports, Sandbox, Setup},
@@ -57,6 +58,9 @@ pub(super) struct Start {
     /// Client that the printed configuration is for [default: the only one of --clients]
     #[arg(long, value_name = "ID", requires = "clients")]
     client_id: Option<String>,
+    /// PEM file with CAs whose eSeals are taken, beside the test CA; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    seal_issuer: Vec<PathBuf>,
     /// Answer differently from the start, such as strict_iat=true; may be given more than once
     #[arg(long, value_name = "NAME=VALUE")]
     knob: Vec<String>,
@@ -146,6 +150,7 @@ async fn open(start: Start, context: &Context, out: &mut dyn Write) -> Result<Ru
         public_url: start.public_url.clone(),
         state_dir: state.clone(),
         clients,
+        seal_issuers: start.seal_issuers()?,
         knobs: start.knobs()?,
         clock: Some(context.clock.clone()),
         ..Options::default()
@@ -163,13 +168,19 @@ async fn open(start: Start, context: &Context, out: &mut dyn Write) -> Result<Ru
             let setup = match (own_key, &start.softhsm, state) {
                 (Some(setup), ..) => setup,
                 (None, Some(directory), Some(state)) => {
+                    let holder =
+                        if start.key.eseal { Holder::Foreign } else { Holder::Norwegian(organisation) };
                     let device = blocking({
                         let directory = directory.clone();
-                        move || SoftHsm::provide(&directory, &state, &organisation)
+                        move || SoftHsm::provide(&directory, &state, &holder)
                     })
                     .await?;
                     hints.push(device.export());
                     device.setup
+                }
+                (None, _, state) if start.key.eseal => {
+                    let ca = sandbox.ca().clone();
+                    made.insert(blocking(move || MadeKey::make_seal(state, &ca)).await?).setup()
                 }
                 (None, _, state) => made.insert(blocking(move || MadeKey::make(state)).await?).setup(),
             };
@@ -227,20 +238,27 @@ impl Start {
 
     fn clients(&self) -> Result<Clients, Failure> {
         let Some(path) = &self.clients else { return Ok(Clients::default()) };
-        let mut text = String::new();
-        File::open(path).and_then(|file| file.take(LARGEST_FILE).read_to_string(&mut text)).map_err(
-            |why| {
-                Failure::needs_person(
-                    format!("{}: {why}", path.display()),
-                    "Name a file with clients that you can read.",
-                )
-            },
-        )?;
-        Ok(Clients::from_toml(&text)?)
+        Ok(Clients::from_toml(&text_of(path, "Name a file with clients that you can read.")?)?)
+    }
+
+    fn seal_issuers(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        let mut issuers = Vec::new();
+        for path in &self.seal_issuer {
+            let remedy = "Name a PEM file with certificates of issuers that you can read.";
+            let certificates = Certificate::all_from_pem(text_of(path, remedy)?.as_bytes())
+                .map_err(|why| Failure::needs_person(format!("{}: {why}", path.display()), remedy))?;
+            issuers.extend(certificates.iter().map(|certificate| certificate.der().to_vec()));
+        }
+        Ok(issuers)
     }
 
     /// `None` for clients of the user's own without a word on which of them is meant, or with what key.
     fn client(&self, clients: &Clients, own_key: Option<&Setup>) -> Result<Option<Client>, Failure> {
+        if self.key.eseal {
+            // A seal has no client: neither of the two ends up anywhere.
+            let (id, organisation) = (Clients::CERTIFICATE_CLIENT.into(), Clients::ORGANISATION.into());
+            return Ok(Some(Client { id, organisation }));
+        }
         let has_key = own_key.is_some() || self.softhsm.is_some();
         let by_certificate = self.softhsm.is_some()
             || own_key.is_some_and(|setup| matches!(setup.authentication, Authentication::Certificate(_)));
@@ -294,6 +312,14 @@ impl Start {
         }
         Knobs::deserialize(table).map_err(|why| refused(format!("--knob: {}", why.message())))
     }
+}
+
+fn text_of(path: &Path, remedy: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE).read_to_string(&mut text))
+        .map_err(|why| Failure::needs_person(format!("{}: {why}", path.display()), remedy))?;
+    Ok(text)
 }
 
 /// The value of one knob: text where the knob takes text, else a number or a boolean as in TOML.
