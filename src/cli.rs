@@ -157,7 +157,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Init(command) => init::run(*command, context, out).await,
         Command::Doctor(command) => doctor::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
-        Command::Pin(command) => pin::run(command, context, out),
+        Command::Pin(command) => pin::run(command, context, out).await,
         Command::Profiles(command) => profiles::run(command, context, out),
         Command::Scopes(command) => scopes::run(&command, context, out),
         #[cfg(feature = "sandbox")]

@@ -1,5 +1,6 @@
 //! `segl pin`: the PIN of a signer, where it is kept, and what became of it.
 
+mod ask;
 mod set;
 mod status;
 mod unblock;
@@ -10,11 +11,11 @@ use clap::{Args, Subcommand};
 
 use super::{Context, failure::Failure};
 use crate::{
-    config::Key,
+    config::{Key, Signer},
     pipeline,
     sign::{
         PinProblem,
-        pkcs11::{KeptRecord, PinRecords, Uri},
+        pkcs11::{KeptRecord, PinRecords, PinState, Uri},
     },
 };
 
@@ -28,33 +29,45 @@ pub(super) struct Command {
 enum Action {
     /// Put a signer's PIN where the signer looks for it; the device is not asked, so no try is spent
     Set(set::Command),
-    /// Show which devices refused a PIN, and when it is tried again; the devices are not asked
+    /// Show which devices refused a PIN, and when it is tried again; no try is spent
     Status(status::Command),
     /// Let a PIN be tried again after it was refused
     Unblock(unblock::Command),
 }
 
-pub(super) fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
     match command.action {
         Action::Set(command) => set::run(command, context),
-        Action::Status(command) => status::run(command, context, out),
+        Action::Status(command) => status::run(command, context, out).await,
         Action::Unblock(command) => unblock::run(command, context),
     }
 }
 
+/// A device as it is named, and the profile that its library is driven by, if that is said.
+struct Named {
+    uri: Uri,
+    profile: Option<String>,
+}
+
 /// The devices that `name` means: a PKCS#11 URI, or the name of a signer.
-fn named_uris(name: &str, context: &Context) -> Result<Vec<Uri>, Failure> {
+fn named(name: &str, context: &Context) -> Result<Vec<Named>, Failure> {
     if name.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
-        return Ok(vec![name.parse()?]);
+        return Ok(vec![Named { uri: name.parse()?, profile: None }]);
     }
     let mut config = context.configuration()?;
     let Some(signer) = config.signers.remove(name) else {
         let known = config.signers.into_keys().collect();
         return Err(pipeline::Error::Unknown { what: "signer", name: name.to_owned(), known }.into());
     };
+    Ok(devices_of(&signer))
+}
+
+/// The devices of a signer; a key file has none.
+fn devices_of(signer: &Signer) -> Vec<Named> {
+    let named = |uri: &Uri| Named { uri: uri.clone(), profile: signer.profile.clone() };
     match &signer.key {
-        Key::Pkcs11(uris) => Ok(uris.iter().cloned().collect()),
-        Key::File(_) | Key::Jwk(_) => Ok(Vec::new()),
+        Key::Pkcs11(uris) => uris.iter().map(named).collect(),
+        Key::File(_) | Key::Jwk(_) => Vec::new(),
     }
 }
 
@@ -70,6 +83,18 @@ fn sentence(problem: &PinProblem) -> (String, String) {
     match problem {
         PinProblem::Unrecorded { problem, remedy } => (problem.clone(), remedy.clone()),
         other => (format!("{other:?}"), String::new()),
+    }
+}
+
+/// What a device says about its PIN, when that is worth a word.
+pub(super) fn trouble(pin: PinState) -> Option<&'static str> {
+    match pin {
+        PinState::Good => None,
+        PinState::NotSet => Some("no PIN has been set"),
+        PinState::ToBeChanged => Some("must be changed before the device is of use"),
+        PinState::CountLow => Some("a wrong PIN was entered since the last login"),
+        PinState::FinalTry => Some("one PIN try is left"),
+        PinState::Locked => Some("the PIN is locked"),
     }
 }
 

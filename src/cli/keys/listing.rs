@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     certificate::Certificate,
+    cli::pin,
     jose::RsaPublicKey,
     sign::pkcs11::{
         CertificateDescription, DeviceDescription, Installed, KeyDescription, LibraryDescription, NamedBy,
@@ -359,14 +360,7 @@ impl Device {
 
     /// What the device says about its PIN, when that is worth a word.
     pub(super) fn pin_warning(&self) -> Option<&'static str> {
-        match self.pin? {
-            PinState::Good => None,
-            PinState::NotSet => Some("no PIN has been set"),
-            PinState::ToBeChanged => Some("must be changed before the device is of use"),
-            PinState::CountLow => Some("a wrong PIN was entered since the last login"),
-            PinState::FinalTry => Some("one PIN try is left"),
-            PinState::Locked => Some("the PIN is locked"),
-        }
+        pin::trouble(self.pin?)
     }
 }
 

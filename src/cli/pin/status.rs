@@ -6,17 +6,27 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::named_uris;
+use super::{
+    Named,
+    ask::{Told, ask},
+    devices_of, named,
+};
 use crate::{
     cli::{Context, failure::Failure, table},
     sign::pkcs11::{Login, PinRecord, PinRecords, Standing, TriedBy},
 };
 
+/// Version of the JSON that is printed.
+const SCHEMA: u32 = 1;
+
 #[derive(Debug, Args)]
 pub(super) struct Command {
     /// Only the devices of this [signers.NAME] table, or the one that this PKCS#11 URI names
     #[arg(value_name = "NAME|URI")]
-    device: Option<String>,
+    name: Option<String>,
+    /// Ask the devices themselves, too, what they say of their PIN; nobody logs in
+    #[arg(long)]
+    device: bool,
     /// For people, or for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -26,6 +36,15 @@ pub(super) struct Command {
 enum Output {
     Text,
     Json,
+}
+
+/// What programs see. Members may be added under one `schema`; none goes or changes its meaning.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    records: Vec<Shown<'a>>,
+    /// What the devices say; null unless they were asked.
+    devices: Option<&'a [Told]>,
 }
 
 /// One record, as programs see it.
@@ -38,41 +57,55 @@ struct Shown<'a> {
     problem: Option<String>,
 }
 
-pub(super) fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
-    let uris = command.device.as_deref().map(|device| named_uris(device, context)).transpose()?;
+pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+    let meant = command.name.as_deref().map(|name| named(name, context)).transpose()?;
     let kept = super::kept(&PinRecords::Usual)?;
     let wanted: Vec<_> = kept
         .iter()
-        .filter(|(_, record)| match (record, &uris) {
-            (Ok(record), Some(uris)) => uris.iter().any(|uri| record.is_named_by(uri)),
+        .filter(|(_, record)| match (record, &meant) {
+            (Ok(record), Some(meant)) => meant.iter().any(|it| record.is_named_by(&it.uri)),
             // Nobody knows whose it is.
             _ => true,
         })
         .collect();
+    let told = match (command.device, meant) {
+        (false, _) => None,
+        (true, Some(meant)) => Some(ask(&meant, context).await?),
+        (true, None) => Some(ask(&configured(context)?, context).await?),
+    };
     if let Output::Json = command.output {
-        let shown: Vec<_> = wanted
-            .iter()
-            .map(|(name, record)| Shown {
-                name,
-                record: record.as_ref().ok(),
-                standing: record.as_ref().ok().map(PinRecord::standing),
-                problem: record.as_ref().err().map(|problem| super::sentence(problem).0),
-            })
-            .collect();
-        serde_json::to_writer_pretty(&mut *out, &shown).map_err(std::io::Error::from)?;
+        let shown = wanted.iter().map(|(name, record)| Shown {
+            name,
+            record: record.as_ref().ok(),
+            standing: record.as_ref().ok().map(PinRecord::standing),
+            problem: record.as_ref().err().map(|problem| super::sentence(problem).0),
+        });
+        let report = Report { schema: SCHEMA, records: shown.collect(), devices: told.as_deref() };
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;
         return Ok(());
     }
     if wanted.is_empty() {
         writeln!(out, "No PIN has been refused since the last good login.")?;
-        return Ok(());
+    } else {
+        let rows = wanted.iter().map(|(name, record)| match record {
+            Ok(record) => row(record),
+            Err(problem) => {
+                [name.clone(), String::new(), "?".into(), String::new(), super::sentence(problem).0]
+            }
+        });
+        writeln!(out, "{}", table::plain(["DEVICE", "LOGIN", "SPENT", "LAST TRY", "NEXT TRY"], rows))?;
     }
-    let rows = wanted.iter().map(|(name, record)| match record {
-        Ok(record) => row(record),
-        Err(problem) => [name.clone(), String::new(), "?".into(), String::new(), super::sentence(problem).0],
-    });
-    writeln!(out, "{}", table::plain(["DEVICE", "LOGIN", "SPENT", "LAST TRY", "NEXT TRY"], rows))?;
+    if let Some(told) = told {
+        let rows = told.iter().map(|it| [it.device.clone(), it.words()]);
+        writeln!(out, "\n{}", table::plain(["DEVICE", "SAYS OF ITS PIN"], rows))?;
+    }
     Ok(())
+}
+
+/// The devices of all signers.
+fn configured(context: &Context) -> Result<Vec<Named>, Failure> {
+    Ok(context.configuration()?.signers.values().flat_map(devices_of).collect())
 }
 
 fn row(record: &PinRecord) -> [String; 5] {

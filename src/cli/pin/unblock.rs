@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::Args;
 
-use super::{kept, named_uris, say, sentence, status::last_try};
+use super::{kept, named, say, sentence, status::last_try};
 use crate::{
     cli::{Context, failure::Failure},
     sign::pkcs11::PinRecords,
@@ -23,11 +23,11 @@ pub(super) struct Command {
 pub(super) fn run(command: Command, context: &Context) -> Result<(), Failure> {
     let records = PinRecords::Usual;
     let is_record = command.device.starts_with("pin-") && command.device.ends_with(".json");
-    let uris = if is_record { Vec::new() } else { named_uris(&command.device, context)? };
+    let devices = if is_record { Vec::new() } else { named(&command.device, context)? };
     let mut doomed = Vec::new();
     for (name, record) in kept(&records)? {
         let line = match &record {
-            Ok(record) if name == command.device || uris.iter().any(|uri| record.is_named_by(uri)) => {
+            Ok(record) if name == command.device || devices.iter().any(|it| record.is_named_by(&it.uri)) => {
                 format!("{}: {} spent; {}", record.device(), tries(record.spent), last_try(record))
             }
             Err(problem) if name == command.device => sentence(problem).0,
