@@ -56,6 +56,12 @@ impl Origin {
             && matches!((self.file, now.file), (Some(before), Some(after)) if before != after)
     }
 
+    /// Whether `now` is the same source as this one was, and nothing shows that it gives something else.
+    #[must_use]
+    pub fn is_same(&self, now: &Self) -> bool {
+        self.source == now.source && !self.has_changed(now)
+    }
+
     /// The same source as it looks now, where that can be seen without reading it.
     #[must_use]
     pub fn looked_at_again(&self) -> Option<Self> {

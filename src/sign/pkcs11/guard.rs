@@ -170,7 +170,7 @@ impl Guard {
             }
             _ => true,
         };
-        if !may_be {
+        if !may_be || self.was_refused_elsewhere(request, profile, &by)? {
             return Err(PinProblem::RefusedBefore);
         }
         let mut record = known.unwrap_or_else(|| PinRecord::new(&self.module, request));
@@ -190,6 +190,23 @@ impl Guard {
         }
         drop(all);
         Ok(begun)
+    }
+
+    /// Whether the device's other login has refused what this source gives: the two PINs are one then, and what one of
+    /// the logins has refused is not worth a try at the other.
+    fn was_refused_elsewhere(
+        &self,
+        request: &LoginRequest,
+        profile: &Profile,
+        by: &TriedBy,
+    ) -> Result<bool, PinProblem> {
+        let TriedBy::Source(Some(origin)) = by else { return Ok(false) };
+        let other = match request.login {
+            Login::User => Login::Signature,
+            Login::Signature => Login::User,
+        };
+        let other = self.known(&LoginRequest { login: other, ..request.clone() }, profile)?;
+        Ok(other.is_some_and(|other| other.was_refused_from(origin)))
     }
 
     /// The login went well.

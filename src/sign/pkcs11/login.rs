@@ -217,6 +217,8 @@ impl Logins for Guarded {
 
     fn authorize(&self, request: &LoginRequest) -> Result<Option<SecretString>, PinProblem> {
         self.lost();
+        let kind = request.login;
+        let request = &self.counted(request);
         if request.locked {
             return Err(PinProblem::Locked);
         }
@@ -242,12 +244,8 @@ impl Logins for Guarded {
                 tracing::warn!(device, spent, "tries of this PIN have been spent since the last good login");
             }
         }
-        let asked = PinRequest {
-            device: request.device.name(),
-            login: request.login,
-            refused,
-            last_try: request.final_try,
-        };
+        let asked =
+            PinRequest { device: request.device.name(), login: kind, refused, last_try: request.final_try };
         let (pin, by) = match self.read(&asked)? {
             PinAnswer::None if !self.is_pad(request) => return Err(PinProblem::Missing),
             PinAnswer::None if refused > 0 => return Err(PinProblem::RefusedBefore),
@@ -266,6 +264,7 @@ impl Logins for Guarded {
 
     fn ended(&self, request: &LoginRequest, outcome: &LoginOutcome) -> bool {
         let made = self.made().take();
+        let request = &self.counted(request);
         match outcome {
             LoginOutcome::Done => {
                 self.guard.succeeded(request, made);
@@ -293,6 +292,15 @@ impl Guarded {
 
     fn made(&self) -> MutexGuard<'_, Option<Try>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The login that this one counts as. A signature that takes the PIN of the login takes its tries, too: a PIN that
+    /// was changed elsewhere would otherwise be refused once for a signature, and once more at the next login.
+    fn counted(&self, request: &LoginRequest) -> LoginRequest {
+        let has_own = self.pin.as_ref().is_some_and(Pin::has_signature_pin);
+        let is_own = has_own || self.profile.sign.context_pin == ContextPin::Separate;
+        let login = if is_own { request.login } else { Login::User };
+        LoginRequest { login, ..request.clone() }
     }
 
     /// Whether the PIN, when none is given, is typed on the device itself.
@@ -382,6 +390,45 @@ mod tests {
     fn the_last_try_is_a_persons_to_spend_and_not_a_stored_pins() {
         assert_eq!(guarded(stored).authorize(&request(true)).unwrap_err(), PinProblem::FinalTry);
         assert!(guarded(PinAnswer::Typed).authorize(&request(true)).is_ok());
+    }
+
+    fn for_a_signature() -> LoginRequest {
+        LoginRequest { login: Login::Signature, ..request(false) }
+    }
+
+    #[test]
+    fn a_pin_that_a_signature_refused_is_not_tried_at_a_login_where_the_two_are_one() {
+        for [first, second] in [[for_a_signature(), request(false)], [request(false), for_a_signature()]] {
+            let logins = guarded(stored);
+            logins.authorize(&first).unwrap();
+            logins.ended(&first, &refused());
+            assert_eq!(logins.authorize(&second).unwrap_err(), PinProblem::RefusedBefore);
+        }
+    }
+
+    #[test]
+    fn a_login_and_a_signature_with_pins_of_their_own_are_counted_apart() {
+        let mut logins = guarded(stored);
+        let own = Pin::new(|| Ok(Some(SecretString::from("5678"))));
+        logins.pin = logins.pin.map(|pin| pin.with_signature_pin(&own));
+        logins.authorize(&for_a_signature()).unwrap();
+        logins.ended(&for_a_signature(), &refused());
+        assert!(logins.authorize(&request(false)).is_ok());
+    }
+
+    #[test]
+    fn two_pins_out_of_one_source_are_one() {
+        let origin = || {
+            let text = r#"{"source":"credential:pin","file":null}"#;
+            serde_json::from_str::<Origin>(text).ok()
+        };
+        let from_source =
+            move || Pin::asking(false, move |_| Ok(PinAnswer::Stored(SecretString::from("1234"), origin())));
+        let mut logins = guarded(stored);
+        logins.pin = Some(from_source().with_signature_pin(&from_source()));
+        logins.authorize(&for_a_signature()).unwrap();
+        logins.ended(&for_a_signature(), &refused());
+        assert_eq!(logins.authorize(&request(false)).unwrap_err(), PinProblem::RefusedBefore);
     }
 
     #[test]

@@ -130,9 +130,16 @@ impl PinRecord {
     }
 
     /// What the record is kept under: what can be locked, by its hash.
+    ///
+    /// A device that several libraries lead to (a proxy, a newer version, a recorder of calls) has one record, where it
+    /// can be known to be the same one: by a serial number of its own, or because the profile says that the hardware as
+    /// a whole locks. Of devices with serial numbers that tell nothing, two libraries may mean two: a good login to one
+    /// would forget what was refused by the other.
     pub(super) fn name(&self, scope: LockoutScope) -> String {
-        let label = if scope == LockoutScope::Device { "" } else { &self.label };
-        let module = self.module.to_string_lossy();
+        let by_hardware = scope == LockoutScope::Device;
+        let label = if by_hardware { "" } else { &self.label };
+        let is_known = by_hardware || tells_devices_apart(&self.serial);
+        let module = if is_known { "".into() } else { self.module.to_string_lossy() };
         let login = match self.login {
             Login::User => "user",
             Login::Signature => "signature",
@@ -155,6 +162,11 @@ impl PinRecord {
     #[must_use]
     pub fn is_named_by(&self, uri: &Uri) -> bool {
         uri.matches_device(&self.label, &self.serial, &self.manufacturer, &self.model)
+    }
+
+    /// Whether the last try, of another login of this device, was with what `now` gives, too.
+    pub(super) fn was_refused_from(&self, now: &Origin) -> bool {
+        matches!(&self.by, TriedBy::Source(Some(before)) if before.is_same(now))
     }
 
     /// Whether a PIN from `now` may be tried although those before it were refused.
@@ -194,6 +206,68 @@ impl PinRecord {
     }
 }
 
+/// Whether no two devices of one maker and model have this serial number, as far as can be told from it: some makers
+/// leave it empty, or write the same digit over and over.
+fn tells_devices_apart(serial: &str) -> bool {
+    let serial = serial.trim_matches([' ', '\0']);
+    let first = serial.chars().next();
+    serial.len() >= 4 && serial.chars().any(|other| Some(other) != first)
+}
+
 /// Answers of a device that went away, which say nothing of the PIN.
 const LOST: [&str; 4] =
     ["CKR_DEVICE_ERROR", "CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT", "CKR_SESSION_HANDLE_INVALID"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(module: &str, serial: &str) -> PinRecord {
+        PinRecord {
+            version: VERSION,
+            module: module.into(),
+            label: "CUSTOMS-A".into(),
+            serial: serial.into(),
+            manufacturer: "Maker".into(),
+            model: "Model".into(),
+            login: Login::User,
+            spent: 1,
+            at: 0,
+            by: TriedBy::Person,
+            answer: None,
+            flags: PinFlags::default(),
+        }
+    }
+
+    #[test]
+    fn a_device_has_one_record_through_whichever_library_where_its_serial_number_is_its_own() {
+        for scope in [LockoutScope::Token, LockoutScope::Device] {
+            let name = |module: &str| record(module, "e05ff6e461c5380f").name(scope);
+            assert_eq!(name("/usr/lib/card.so"), name("/usr/lib/proxy.so"), "{scope:?}");
+        }
+        for serial in ["", "0", "0000000000000000", "FFFFFFFF", "    ", "12"] {
+            let name = |module: &str, scope| record(module, serial).name(scope);
+            let [own, other] = ["/usr/lib/card.so", "/usr/lib/proxy.so"];
+            assert_ne!(name(own, LockoutScope::Token), name(other, LockoutScope::Token), "{serial:?}");
+            // There is one such device, or all of them lock together.
+            assert_eq!(name(own, LockoutScope::Device), name(other, LockoutScope::Device), "{serial:?}");
+        }
+    }
+
+    #[test]
+    fn devices_that_differ_in_anything_else_have_records_of_their_own_and_tokens_of_one_hardware_share_one() {
+        let one = record("/m.so", "e05ff6e461c5380f");
+        let others = [
+            PinRecord { label: "CUSTOMS-B".into(), ..one.clone() },
+            PinRecord { serial: "e05ff6e461c53810".into(), ..one.clone() },
+            PinRecord { manufacturer: "Other".into(), ..one.clone() },
+            PinRecord { model: "Other".into(), ..one.clone() },
+            PinRecord { login: Login::Signature, ..one.clone() },
+        ];
+        for other in &others {
+            assert_ne!(one.name(LockoutScope::Token), other.name(LockoutScope::Token), "{other:?}");
+        }
+        let [renamed, ..] = &others;
+        assert_eq!(one.name(LockoutScope::Device), renamed.name(LockoutScope::Device));
+    }
+}
