@@ -13,11 +13,14 @@
     clippy::print_stderr,
     reason = "a test fails by panicking and shows its figures"
 )]
+#![allow(clippy::duplicate_mod, reason = "both kinds of devices run tests in processes of their own")]
 
 #[path = "../support/cable.rs"]
 mod cable;
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/faultp11.rs"]
+mod faultp11;
 #[path = "../support/fixture.rs"]
 mod fixture;
 #[path = "../support/footprint.rs"]
@@ -28,6 +31,9 @@ mod leap;
 #[path = "../support/load.rs"]
 mod load;
 mod pulled;
+mod soak;
+#[path = "../support/softhsm.rs"]
+mod softhsm;
 #[path = "../support/stand.rs"]
 mod stand;
 
@@ -49,7 +55,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let in_ci = env::var_os("CI").is_some_and(|value| value != "false");
-    let proofs = [pulled::proof(), killed::proof()];
+    let proofs = [pulled::proof(), killed::proof(), soak::proof()];
     let trials = proofs.into_iter().map(|Proof { name, test, lack }| {
         let left_out = lack.is_some() && !in_ci;
         if let Some(why) = lack.as_ref().filter(|_| left_out && !arguments.list) {

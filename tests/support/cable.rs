@@ -10,7 +10,7 @@ use segl::{
 use tokio::time::Instant;
 
 use crate::{
-    footprint::{Footprint, median},
+    footprint::{Footprint, median, nothing_grows},
     leap::LeapingClock,
     load::{CALLERS, Load, Tally},
     stand::{KID, Stand},
@@ -102,6 +102,7 @@ pub(crate) async fn lose_again_and_again(hsm: &mut impl Hsm, stand: &Stand, load
     assert_eq!(counters.token.refused, 0, "the authority has refused a grant");
     assert!(tally.while_down > 0 && tally.failed > 0, "nobody noticed: {tally:?}");
     assert!(recoveries.iter().all(|(time, _)| *time < Duration::from_secs(15)), "{recoveries:?}");
+    println!("the first {WARM_UP} outages left out:");
     nothing_grows(&footprints[WARM_UP..]);
 }
 
@@ -131,38 +132,4 @@ fn show(tally: &Tally, recoveries: &[(Duration, Loss)], rounds: usize, ran_out: 
         let (middle, most) = (median(times.iter().copied()), times.iter().max().unwrap());
         println!("{wanted:?}: a signature {middle} ms after the device was back (median; at most {most})");
     }
-}
-
-/// One of the things that are taken.
-type Share = fn(&Footprint) -> Option<usize>;
-
-/// Whether what is taken after the last outages is what was taken after the first.
-fn nothing_grows(footprints: &[Footprint]) {
-    let third = footprints.len() / 3;
-    let (first, last) = (&footprints[..third], &footprints[footprints.len() - third..]);
-    let mid = |of: &[Footprint], what: Share| median(of.iter().filter_map(what));
-    let rows: [(&str, Share, usize); 7] = [
-        ("processes", |at| Some(at.children), 0),
-        ("threads", |at| Some(at.own.threads), 0),
-        ("descriptors", |at| at.own.descriptors, 4),
-        ("memory, KiB", |at| Some(at.own.memory), 1024),
-        ("threads of the library's process", |at| Some(at.library?.threads), 0),
-        ("descriptors of the library's process", |at| at.library?.descriptors, 4),
-        ("memory of the library's process, KiB", |at| Some(at.library?.memory), 1024),
-    ];
-    let mut grown = Vec::new();
-    println!("medians of the first and of the last {third} outages after {WARM_UP} to warm up:");
-    for (name, what, slack) in rows {
-        // Only its own user sees what a process has open that keeps its memory to itself.
-        if first.iter().filter_map(what).count() == 0 {
-            println!("{name}: not to be seen by this user");
-            continue;
-        }
-        let (before, after) = (mid(first, what), mid(last, what));
-        println!("{name}: {before}, {after}");
-        if after > before + slack {
-            grown.push(name);
-        }
-    }
-    assert!(grown.is_empty(), "{grown:?} grew: {footprints:#?}");
 }

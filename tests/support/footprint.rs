@@ -74,3 +74,37 @@ pub(crate) fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) 
     values.sort_by(|a, b| a.partial_cmp(b).unwrap());
     values[values.len() / 2]
 }
+
+/// One of the things that are taken.
+type Share = fn(&Footprint) -> Option<usize>;
+
+/// Fails when more is taken at the last of these moments than at the first of them.
+pub(crate) fn nothing_grows(footprints: &[Footprint]) {
+    let third = footprints.len() / 3;
+    let (first, last) = (&footprints[..third], &footprints[footprints.len() - third..]);
+    let mid = |of: &[Footprint], what: Share| median(of.iter().filter_map(what));
+    let rows: [(&str, Share, usize); 7] = [
+        ("processes", |at| Some(at.children), 0),
+        ("threads", |at| Some(at.own.threads), 0),
+        ("descriptors", |at| at.own.descriptors, 4),
+        ("memory, KiB", |at| Some(at.own.memory), 1024),
+        ("threads of the library's process", |at| Some(at.library?.threads), 0),
+        ("descriptors of the library's process", |at| at.library?.descriptors, 4),
+        ("memory of the library's process, KiB", |at| Some(at.library?.memory), 1024),
+    ];
+    let mut grown = Vec::new();
+    println!("medians of the first and of the last {third} times:");
+    for (name, what, slack) in rows {
+        // Only its own user sees what a process has open that keeps its memory to itself.
+        if first.iter().filter_map(what).count() == 0 {
+            println!("{name}: not to be seen by this user");
+            continue;
+        }
+        let (before, after) = (mid(first, what), mid(last, what));
+        println!("{name}: {before}, {after}");
+        if after > before + slack {
+            grown.push(name);
+        }
+    }
+    assert!(grown.is_empty(), "{grown:?} grew: {footprints:#?}");
+}

@@ -1,0 +1,400 @@
+//! Everything at once, for as long as one likes: faults of the device, of its library's process and of the authorities,
+//! by chance, under load.
+
+use std::{
+    collections::BTreeMap,
+    env, fmt, fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use segl::{
+    config::Config,
+    pipeline::Pipeline,
+    sandbox::{Authentication, Authority, Clients, Setup},
+    sign::pkcs11::Profiles,
+};
+use tokio::time::Instant;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    Proof, cable,
+    chance::Chance,
+    faultp11::{FaultP11, faulty},
+    footprint::{Footprint, nothing_grows},
+    leap::LeapingClock,
+    load::{CALLERS, Load},
+    softhsm::PIN,
+    stand::{KID, Stand},
+};
+
+pub(crate) fn proof() -> Proof {
+    Proof {
+        name: "mixed_faults_by_chance_cost_no_request_while_a_token_is_usable_and_nothing_grows",
+        test: |name| faulty(name, async |fault| soak(&fault).await),
+        lack: None,
+    }
+}
+
+/// Unless `$SEGL_SOAK_SECONDS` says otherwise.
+const SECONDS: u64 = 10;
+
+/// From here on, the slope of the memory says something.
+const LONG: Duration = Duration::from_secs(120);
+
+/// How much more memory may be taken after an hour than before, in KiB, by the slope.
+const SLOPE: f64 = 4096.0;
+
+/// Signatures that may run at a time, each in a session of its own, and one session that keeps the login.
+const LANES: u64 = 2;
+
+/// What can go wrong with a device.
+#[derive(Clone, Copy)]
+enum Device {
+    /// So says the script, for every call.
+    Each(&'static str),
+    /// The next call of a function.
+    Next(&'static str, &'static str),
+    /// So says the script, and the library's process is killed: the next one meets it.
+    Anew(&'static str),
+    /// The library's process gets a signal, and SIGCONT when it is over.
+    Signal(Signal),
+}
+
+const DEVICE: &[Device] = &[
+    Device::Each("C_Sign * answer CKR_DEVICE_ERROR"),
+    Device::Each("C_Sign * answer CKR_DEVICE_REMOVED"),
+    Device::Each("C_Sign * answer CKR_GENERAL_ERROR"),
+    Device::Each("C_Sign * answer CKR_FUNCTION_FAILED"),
+    Device::Each("C_Sign * answer CKR_SESSION_HANDLE_INVALID"),
+    Device::Each("C_Sign * answer CKR_USER_NOT_LOGGED_IN"),
+    Device::Each("C_Sign * answer 0x80000384"),
+    Device::Each("C_SignInit * answer CKR_KEY_HANDLE_INVALID"),
+    Device::Each("C_SignInit * answer CKR_OPERATION_ACTIVE"),
+    Device::Each("C_Sign * wrong-signature"),
+    Device::Each("C_Sign * blank-signature"),
+    Device::Each("C_Sign * truncated-signature 17"),
+    Device::Each("C_Sign * delay 150"),
+    Device::Each("C_Sign * hold"),
+    Device::Each("removed"),
+    Device::Next("C_Sign", "hang"),
+    Device::Next("C_Sign", "crash"),
+    Device::Next("C_Sign", "abort"),
+    Device::Next("C_Sign", "exit 3"),
+    Device::Next("C_Sign", "logout"),
+    Device::Next("C_SignInit", "kill"),
+    Device::Anew("C_Initialize * answer CKR_GENERAL_ERROR"),
+    Device::Anew("C_Initialize * delay 400"),
+    Device::Anew("C_OpenSession * answer CKR_SESSION_COUNT"),
+    Device::Anew("C_FindObjects * answer CKR_DEVICE_ERROR"),
+    Device::Anew("no-slots"),
+    Device::Anew("slots-move"),
+    Device::Signal(Signal::KILL),
+    Device::Signal(Signal::STOP),
+];
+
+/// What can go wrong with authorities.
+#[derive(Clone, Copy, Debug)]
+enum Away {
+    Outage(Authority),
+    /// They ask to be left alone for so many seconds.
+    Busy(u64),
+    /// Metadata alone.
+    Metadata,
+    /// Answers take so many milliseconds.
+    Slow(u64),
+    /// Their clock is ahead: grants are refused.
+    Ahead,
+}
+
+const AWAY: &[Away] = &[
+    Away::Outage(Authority::Maskinporten),
+    Away::Outage(Authority::Customs),
+    Away::Outage(Authority::Altinn),
+    Away::Busy(7),
+    Away::Metadata,
+    Away::Slow(100),
+    Away::Slow(900),
+    Away::Ahead,
+];
+
+async fn soak(fault: &FaultP11) {
+    let seconds = env::var("SEGL_SOAK_SECONDS").map_or(SECONDS, |seconds| seconds.parse().unwrap());
+    let (time, begin) = (Duration::from_secs(seconds), Instant::now());
+    let mut chance = Chance::seeded();
+    let refusals = Refusals::default();
+    tracing_subscriber::registry().with(refusals.clone()).init();
+
+    let (stand, clock) = cable::stand().await;
+    // The library lies where nobody else can write.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let load = Load::start(pipeline(fault, &stand, &clock, folder.path()), clock);
+    load.all_renewed(LEFT).await;
+    load.signs().await;
+
+    let mut met = BTreeMap::<String, usize>::new();
+    let (mut calm, mut slowest) = (vec![Footprint::now()], Duration::ZERO);
+    while begin.elapsed() < time || calm.len() < 3 {
+        for _ in 0..1 + chance.below(4) {
+            let device = (chance.below(4) > 0).then(|| *chance.one_of(DEVICE));
+            let away = (device.is_none() || chance.below(3) == 0).then(|| *chance.one_of(AWAY));
+            for named in [device.map(|it| it.to_string()), away.map(|it| it.to_string())] {
+                *met.entry(named.unwrap_or_default()).or_default() += 1;
+            }
+            device.inspect(|it| it.begin(fault));
+            away.inspect(|it| it.begin(&stand));
+            load.leap(chance.between(0, 90_000)).await;
+            tokio::time::sleep(chance.between(50, 800)).await;
+            load.leap(chance.between(0, 40_000)).await;
+            tokio::time::sleep(chance.between(50, 400)).await;
+            device.inspect(|it| it.end(fault));
+            away.inspect(|it| it.end(&stand));
+        }
+        let over = Instant::now();
+        // Refusals are remembered for half a minute, and renewals pause for a whole one.
+        load.leap(Duration::from_secs(61)).await;
+        load.signs().await;
+        slowest = slowest.max(over.elapsed());
+        load.all_renewed(LEFT).await;
+        calm.push(Footprint::now());
+        let sessions = fault.calls("sessions");
+        assert!(sessions <= LANES + 1, "{sessions} sessions are open");
+    }
+    let tally = load.end().await;
+    met.remove("");
+    println!(
+        "{} s, {} faults of {} kinds:",
+        begin.elapsed().as_secs(),
+        met.values().sum::<usize>(),
+        met.len()
+    );
+    for (named, times) in &met {
+        println!("{times:6}  {named}");
+    }
+    println!(
+        "{CALLERS} callers, {} requests: 0 failed with a usable token; {} were served while renewal failed",
+        tally.answered(),
+        tally.while_down,
+    );
+    println!(
+        "without one {} failed, none later than {} ms after its deadline",
+        tally.failed,
+        tally.latest.as_millis()
+    );
+    println!("{} further requests were signed for, {} were not", tally.signed, tally.unsigned);
+    println!(
+        "{} calm moments; a signature at most {} ms after the end of all faults",
+        calm.len(),
+        slowest.as_millis()
+    );
+    println!(
+        "{} wrong PINs; the library was initialized {} times, {} logins; most sessions at a time {}",
+        fault.wrong_pins(),
+        fault.calls("C_Initialize"),
+        fault.calls("C_Login"),
+        fault.most_sessions(),
+    );
+    println!("the authority refused: {refusals}");
+    assert_eq!(fault.wrong_pins(), 0);
+    assert_eq!(refusals.of("MP-124"), 0, "a wrong signature has been sent");
+    assert_eq!(refusals.of("MP-012"), 0, "a grant has been sent twice");
+    nothing_grows(&calm[calm.len() / 5..]);
+    let slope = slope(&calm[calm.len() / 5..], begin.elapsed());
+    println!("slope of the memory: {slope:.0} KiB an hour");
+    assert!(begin.elapsed() < LONG || slope < SLOPE, "the memory grows");
+}
+
+/// Left of a token that was renewed after the faults.
+const LEFT: Duration = Duration::from_secs(60);
+
+/// What a program has that signs with the key of `fault`, through a copy of the module in `folder`.
+fn pipeline(fault: &FaultP11, stand: &Stand, clock: &Arc<LeapingClock>, folder: &Path) -> Pipeline {
+    let built = fault.hsm.folder();
+    let library = folder.join("libfaultp11.so");
+    fs::copy(built.join("libfaultp11.so"), &library).unwrap();
+    let profile = format!(
+        r#"
+schema = 1
+name = "faultp11"
+title = "Faults on request"
+confidence = "tested"
+sources = ["tests/faultp11"]
+
+[match]
+module_file = ["libfaultp11.so"]
+
+[module]
+env = ["SOFTHSM2_CONF"]
+env_default = {{ FAULTP11_SCRIPT = "{script}", FAULTP11_COUNTS = "{counts}" }}
+init_timeout_s = 3
+
+[login]
+flags_reliable = true
+
+[session]
+lanes = {LANES}
+
+[sign]
+call_timeout_s = 1
+"#,
+        script = built.join("faultp11.script").display(),
+        counts = built.join("faultp11.counts").display(),
+    );
+    fs::write(folder.join("faultp11.toml"), profile).unwrap();
+    let mut profiles = Profiles::embedded();
+    profiles.load_dir(folder).unwrap();
+    stand.sandbox.register_key(Clients::KEY_CLIENT, KID, &fault.pair.spki).unwrap();
+    stand.write("pin", PIN);
+    let config = stand.sandbox.config_toml_for(&Setup {
+        key: format!("pkcs11:token=ci;object=grant?module-path={}", library.display()),
+        pin: Some("file:pin".into()),
+        authentication: Authentication::Kid(KID.into()),
+    });
+    let config = Config::parse(&config, stand.folder()).unwrap();
+    Pipeline::with_profiles(&config, clock.clone(), Arc::new(profiles)).unwrap()
+}
+
+impl Device {
+    fn begin(self, fault: &FaultP11) {
+        match self {
+            Self::Each(line) => fault.script([line]),
+            Self::Next(function, action) => fault.script([fault.next(function, action)]),
+            Self::Anew(line) => {
+                fault.script([line]);
+                signal(fault, Signal::KILL);
+            }
+            Self::Signal(signal) => self::signal(fault, signal),
+        }
+    }
+
+    fn end(self, fault: &FaultP11) {
+        fault.script::<&str>([]);
+        if matches!(self, Self::Signal(_)) {
+            signal(fault, Signal::CONT);
+        }
+    }
+}
+
+/// Not during a login: SoftHSM2 would lose its device, whose files it writes then.
+fn signal(fault: &FaultP11, signal: Signal) {
+    let process = i32::try_from(fault.calls("process")).unwrap();
+    if signal == Signal::CONT || fault.calls("C_Login") == fault.ended("C_Login") {
+        // It may have ended by now.
+        let _ = kill_process(Pid::from_raw(process).unwrap(), signal);
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Each(line) => f.write_str(line),
+            Self::Next(function, action) => write!(f, "{function} next {action}"),
+            Self::Anew(line) => write!(f, "library's process killed, then {line}"),
+            Self::Signal(Signal::STOP) => f.write_str("library's process stopped"),
+            Self::Signal(_) => f.write_str("library's process killed"),
+        }
+    }
+}
+
+impl Away {
+    fn begin(self, stand: &Stand) {
+        match self {
+            Self::Outage(authority) => stand.sandbox.set_outage(authority, true),
+            Self::Busy(seconds) => {
+                stand.sandbox.turn(|knobs| knobs.retry_after = Some(seconds));
+                stand.sandbox.set_outage(Authority::Maskinporten, true);
+            }
+            Self::Metadata => stand.sandbox.set_metadata_outage(true),
+            Self::Slow(time) => stand.sandbox.turn(|knobs| knobs.delay = Duration::from_millis(time)),
+            Self::Ahead => stand.sandbox.turn(|knobs| knobs.clock_offset = 3600),
+        }
+    }
+
+    fn end(self, stand: &Stand) {
+        stand.sandbox.turn(|knobs| {
+            knobs.retry_after = None;
+            knobs.delay = Duration::ZERO;
+            knobs.clock_offset = 0;
+        });
+        stand.sandbox.set_metadata_outage(false);
+        for authority in [Authority::Maskinporten, Authority::Customs, Authority::Altinn] {
+            stand.sandbox.set_outage(authority, false);
+        }
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outage(authority) => write!(f, "{authority} answers 503"),
+            Self::Busy(seconds) => write!(f, "Maskinporten answers 503, Retry-After: {seconds}"),
+            Self::Metadata => f.write_str("Maskinporten's metadata answers 503"),
+            Self::Slow(time) => write!(f, "authorities answer {time} ms later"),
+            Self::Ahead => f.write_str("authorities' clock is an hour ahead"),
+        }
+    }
+}
+
+/// The memory of this process against time, by the middle of all slopes between two moments (Theil, Sen).
+fn slope(moments: &[Footprint], time: Duration) -> f64 {
+    let hours = time.as_secs_f64() / 3600.0 / moments.len() as f64;
+    let mut slopes = Vec::new();
+    for (at, first) in moments.iter().enumerate() {
+        for (later, second) in moments[at + 1..].iter().enumerate() {
+            let grown = second.own.memory as f64 - first.own.memory as f64;
+            slopes.push(grown / ((later + 1) as f64 * hours));
+        }
+    }
+    crate::footprint::median(slopes)
+}
+
+/// What the sandbox has refused, by the authority's code. It says so in its log alone.
+#[derive(Clone, Default)]
+struct Refusals(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Refusals {
+    fn of(&self, code: &str) -> usize {
+        self.0.lock().unwrap().get(code).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refusals = self.0.lock().unwrap();
+        let shown: Vec<_> = refusals.iter().map(|(code, times)| format!("{code} {times} times")).collect();
+        f.write_str(&if shown.is_empty() { "nothing".into() } else { shown.join(", ") })
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Refusals {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let mut said = Said::default();
+        event.record(&mut said);
+        if said.message == "sandbox refused a grant" {
+            *self.0.lock().unwrap().entry(said.code).or_default() += 1;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Said {
+    message: String,
+    code: String,
+}
+
+impl Visit for Said {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "code" {
+            value.clone_into(&mut self.code);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+}
