@@ -2,11 +2,13 @@
 //! error.
 
 mod ask;
+mod certificate;
 mod completions;
 mod config;
 mod decode;
 mod doctor;
 mod failure;
+mod file;
 mod grant;
 mod init;
 mod keys;
@@ -17,6 +19,7 @@ mod profiles;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod scopes;
+mod secret_source;
 mod table;
 mod terminal;
 mod token;
@@ -78,6 +81,8 @@ enum Command {
     Doctor(doctor::Command),
     /// Show and prepare the keys on a device
     Keys(keys::Command),
+    /// Say what a certificate is and whether Maskinporten takes it; fetch its issuers
+    Certificate(certificate::Command),
     /// Keep a signer's PIN, and see which were refused
     Pin(pin::Command),
     /// Show what is known of each kind of device
@@ -157,6 +162,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Init(command) => init::run(*command, context, out).await,
         Command::Doctor(command) => doctor::run(command, context, out).await,
         Command::Keys(command) => keys::run(command, context, out).await,
+        Command::Certificate(command) => certificate::run(command, context, out).await,
         Command::Pin(command) => pin::run(command, context, out).await,
         Command::Profiles(command) => profiles::run(command, context, out),
         Command::Scopes(command) => scopes::run(&command, context, out),

@@ -1,8 +1,13 @@
-//! The one way out: HTTPS with deadlines and limits, no redirects, and plain HTTP to this machine only.
+//! The one way out: HTTPS with deadlines and limits, no redirects, and plain HTTP to this machine only. Addresses that
+//! somebody else wrote are looked at before they are followed (`foreign`).
+
+mod foreign;
+
+pub use self::foreign::Reach;
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -89,6 +94,25 @@ pub enum Error {
     /// The body is larger than [`LARGEST_BODY`].
     #[error("{0} sent more than 1 MiB")]
     TooLarge(String),
+    /// An address that somebody else wrote is none that is fetched.
+    #[error("{0} is not fetched: only http and https are, without a password in the address")]
+    Address(String),
+    /// An address that somebody else wrote leads inside.
+    #[error("{host} leads to {address}, which is not on the public internet")]
+    NotPublic {
+        /// Host and port.
+        host: String,
+        /// What it leads to.
+        address: IpAddr,
+    },
+}
+
+impl Error {
+    /// Whether another try may help.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Timeout(_) | Self::Broken { .. })
+    }
 }
 
 /// A request. The bearer token and the form are secrets; `Debug` shows neither.
@@ -197,20 +221,7 @@ pub fn is_loopback(url: &Url) -> bool {
 
 fn build(options: &Options, loopback: bool) -> Result<reqwest::Client, Error> {
     let setup = |why: reqwest::Error| Error::Setup(innermost(&why));
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("segl/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        // A grant must not be sent twice; who wants another try mints another grant.
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .connect_timeout(options.connect_timeout)
-        .timeout(options.timeout);
-    let ca = reqwest::Certificate::from_pem_bundle(&options.extra_ca).map_err(setup)?;
-    if !ca.is_empty() {
-        builder = builder.tls_certs_merge(ca);
-    } else if !options.extra_ca.is_empty() {
-        return Err(Error::Setup("extra_ca holds no certificate".into()));
-    }
+    let mut builder = with_authorities(builder(options), options)?;
     if loopback {
         let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         builder = builder.no_proxy().resolve_to_addrs("localhost", &here);
@@ -226,6 +237,34 @@ fn build(options: &Options, loopback: bool) -> Result<reqwest::Client, Error> {
         }
     }
     builder.build().map_err(setup)
+}
+
+/// What holds for every connection.
+fn builder(options: &Options) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("segl/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        // A grant must not be sent twice; who wants another try mints another grant.
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(options.connect_timeout)
+        .timeout(options.timeout)
+}
+
+/// The system's authorities for TLS, and those of the options.
+fn with_authorities(
+    builder: reqwest::ClientBuilder,
+    options: &Options,
+) -> Result<reqwest::ClientBuilder, Error> {
+    let read = reqwest::Certificate::from_pem_bundle(&options.extra_ca);
+    let ca = read.map_err(|why| Error::Setup(innermost(&why)))?;
+    if !ca.is_empty() {
+        Ok(builder.tls_certs_merge(ca))
+    } else if options.extra_ca.is_empty() {
+        Ok(builder)
+    } else {
+        Err(Error::Setup("extra_ca holds no certificate".into()))
+    }
 }
 
 async fn exchange(client: &reqwest::Client, request: &Request<'_>, host: &str) -> Result<Response, Error> {

@@ -10,9 +10,7 @@ mod signers;
 pub use self::{
     client::{Client, endpoints},
     error::Error,
-    signers::device,
-    signers::signer,
-    signers::signing_device,
+    signers::{device, http_options, signer, signing_device},
 };
 
 use std::{

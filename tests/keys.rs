@@ -96,8 +96,11 @@ impl Desk {
 
     /// `segl keys ARGUMENTS`.
     fn keys(&self, arguments: &[&str]) -> Said {
+        self.segl(&[&["keys"], arguments].concat())
+    }
+
+    fn segl(&self, arguments: &[&str]) -> Said {
         let output = Command::new(env!("CARGO_BIN_EXE_segl"))
-            .arg("keys")
             .args(arguments)
             .current_dir(self.0.path())
             .env_remove("SEGL_CONFIG")
@@ -285,12 +288,29 @@ fn json_has_schema_1_and_says_what_is_inside_each_certificate() {
 }
 
 #[test]
+fn a_certificate_on_a_device_is_judged_without_a_pin_by_uri_and_by_the_signers_name() {
+    let desk = Desk::new();
+    let uri = desk.generate("grant");
+    desk.certify(&uri, Profile::Seid2, "chain.pem");
+    desk.done(&["import", &uri, "chain.pem"]);
+    desk.write("segl.toml", format!("schema = 1\n[signers.hsm]\nkey = \"{uri}\"\n"));
+    for target in [uri.as_str(), "pkcs11:token=ci", "pkcs11:token=ci;object=grant;type=cert", "hsm"] {
+        let shown = desk.segl(&["certificate", "show", target]);
+        assert_eq!(shown.code, 0, "{target}: {shown:?}");
+        assert!(shown.out.contains("virksomhetssertifikat (SEID 2) from the sandbox"), "{target}: {shown:?}");
+        assert!(shown.out.contains("1 issuers are here"), "{target}: {shown:?}");
+    }
+    let none = desk.segl(&["certificate", "show", "pkcs11:token=ci;object=other"]);
+    none.assert_needs_person("names no certificate that is to be seen", "segl keys --login");
+}
+
+#[test]
 fn a_certificate_that_will_not_do_is_named_with_the_reason() {
     let desk = Desk::new();
     for (label, profile, expected) in [
         ("encryption", Profile::Encryption, "with kid: its certificate is for encryption\n"),
         ("expired", Profile::Expired, "with kid: its certificate expired on 2"),
-        ("foreign", Profile::Foreign, "yes; as an eSeal only: the certificate names no Norwegian"),
+        ("foreign", Profile::Foreign, "yes; as an eSeal only; an eSeal goes with its whole chain"),
     ] {
         let uri = desk.generate(label);
         desk.certify(&uri, profile, "chain.pem");

@@ -15,7 +15,7 @@ use std::{
 use secrecy::SecretString;
 use segl::{
     call::Call,
-    certificate::{Certificate, Chain, OrganisationIdentifier, OrganisationNumber},
+    certificate::{Certificate, CertificateSet, Chain, OrganisationIdentifier, OrganisationNumber},
     clock::{Clock, Instant, ManualClock, SystemClock},
     config::Config,
     grant::TokenRequest,
@@ -105,7 +105,7 @@ pub fn frames(input: &[u8]) {
     assert!(again.len() >= short.count(), "what was written is understood again");
 }
 
-/// Certificates, one or several, PEM or DER; and public keys.
+/// Files of certificates (PEM, DER, PKCS#7, PKCS#12), what they are judged to be; and public keys.
 pub fn certificates(input: &[u8]) {
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     if let Ok(certificate) = Certificate::from_der(input) {
@@ -119,6 +119,9 @@ pub fn certificates(input: &[u8]) {
     }
     let Ok(found) = Certificate::all_from_pem(input) else { return };
     found.iter().for_each(|certificate| look_at(certificate, now));
+    let set = CertificateSet::judge(&found, &[], now);
+    assert!(set.best().is_some() && set.members.len() <= found.len());
+    assert_eq!(set.chosen.is_some(), set.members.iter().any(|member| member.judgement.way().is_some()));
     if let Ok(chain) = Chain::from_pem(input, None, now) {
         assert!(chain.len() <= found.len(), "a chain is made of what is there");
         assert_eq!(chain.to_der(true).len(), chain.len());

@@ -320,6 +320,21 @@ mod tests {
     }
 
     #[test]
+    fn issuers_that_issued_each_other_make_no_chain_without_end() {
+        let (one, other) = (Authority::root("En"), Authority::root("To"));
+        let certified = |by: &Authority, of: &Authority, name: &str| {
+            let mut params = sample::parameters(name);
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            by.certify(&params, of.certificate.spki())
+        };
+        let pool = [certified(&one, &other, "To"), certified(&other, &one, "En")];
+        let leaf = one.issue(&authentication("Virksomhet"), Pair::shared()[0]);
+        let chain = Chain::of(leaf, &pool, today());
+        assert_eq!(names(&chain), ["Virksomhet", "En", "To"]);
+        assert!(chain.missing_issuer().is_some());
+    }
+
+    #[test]
     fn a_chain_longer_than_any_in_use_is_cut_off() {
         let mut authority = Authority::root("0");
         let mut pool = vec![authority.certificate.clone()];

@@ -40,6 +40,18 @@ pub enum Error {
         /// PEM labels of what was found.
         found: Vec<String>,
     },
+    /// A PKCS#12 file wants a password, and there is none.
+    #[error("the file is protected by a password, and none was given")]
+    NoPassword,
+    /// The password cannot be had.
+    #[error("the password cannot be had: {0}")]
+    PasswordSource(String),
+    /// The password does not open the file.
+    #[error("the password does not open the file")]
+    WrongPassword,
+    /// A PKCS#12 file is encrypted in a way that is not supported.
+    #[error("the file is encrypted in a way that is not supported")]
+    Encryption,
     /// No certificate was issued for the key.
     #[error("no certificate belongs to the key {key}{}", listed("seen", subjects))]
     NoMatch {
@@ -106,7 +118,15 @@ impl Error {
             }
             Self::Malformed { .. } | Self::Pem { .. } => "Get the file anew from the issuer, as PEM.",
             Self::NoCertificate { .. } => {
-                "Give a PEM file with BEGIN CERTIFICATE blocks; `openssl pkcs7 -print_certs` makes one of a .p7b."
+                "Give a file of certificates: PEM with BEGIN CERTIFICATE blocks, DER, .p7b or .p12."
+            }
+            Self::NoPassword => {
+                "Say where the password is found: --password file:PATH, credential:NAME, prompt."
+            }
+            Self::PasswordSource(_) => "See that the place of the password can be read.",
+            Self::WrongPassword => "Use the password that was sent apart from the file.",
+            Self::Encryption => {
+                "Export it anew with: openssl pkcs12 -in OLD -nodes | openssl pkcs12 -export -out NEW"
             }
             Self::NoMatch { .. } => "Use the certificate that was issued for this key.",
             Self::Ambiguous { .. } => "Leave only one of them and its issuers in the file.",
@@ -125,7 +145,7 @@ impl Error {
 }
 
 /// `at` as a day (UTC); empty outside the calendar.
-pub(super) fn date(at: &SystemTime) -> String {
+pub(crate) fn date(at: &SystemTime) -> String {
     // A conversion that leaves the calendar would panic.
     let seconds = match at.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()),
@@ -143,4 +163,22 @@ fn day(at: &SystemTime) -> String {
 
 fn listed(word: &str, items: &[String]) -> String {
     if items.is_empty() { String::new() } else { format!("; {word}: {}", items.join(" | ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::certificate::sample::today;
+
+    #[test]
+    fn days_at_the_ends_of_time_do_not_panic() {
+        let far = Duration::from_secs(1 << 62);
+        let ends = [SystemTime::UNIX_EPOCH.checked_add(far), SystemTime::UNIX_EPOCH.checked_sub(far)];
+        for at in ends.into_iter().flatten() {
+            assert_eq!(date(&at), "");
+        }
+        assert_eq!(date(&today()), "2026-11-21");
+    }
 }

@@ -190,7 +190,7 @@ fn common(chain: &Chain, at: SystemTime, days_left: i64) -> Fitness {
     if leaf.purpose().suitability().is_none() {
         found.obstacles.push(Finding::Purpose(leaf.purpose()));
     }
-    let forged = chain.certificates().skip(1).find_map(|issuer| {
+    let forged = chain.certificates().find_map(|issuer| {
         Authority::named(issuer.subject()).filter(|authority| authority.is_forged_by(issuer)).map(|_| issuer)
     });
     if let Some(issuer) = forged {

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use x509_parser::{certificate::X509Certificate, error::X509Error, prelude::FromDer, time::ASN1Time};
 
 use super::{
-    Error, KeyKind, Name, OrganisationIdentifier, OrganisationNumber, Purpose, QcStatements,
+    Container, Error, KeyKind, Name, OrganisationIdentifier, OrganisationNumber, Purpose, QcStatements,
     extension::Extensions,
     name::{COMMON_NAME, COUNTRY, ORGANISATION, ORGANISATION_IDENTIFIER},
     organisation, pem,
@@ -16,13 +16,7 @@ use super::{
 use crate::jose::{KeyError, RsaPublicKey};
 
 /// No certificate comes near this; eSeals with long policy texts have some 3 KiB.
-const LARGEST: usize = 64 * 1024;
-
-/// A file of certificates holds a chain, perhaps the issuers of two generations.
-const MOST_IN_FILE: usize = 32;
-
-/// Largest file of certificates, in bytes.
-const LARGEST_FILE: usize = 1024 * 1024;
+pub(super) const LARGEST: usize = 64 * 1024;
 
 /// One X.509 certificate (RFC 5280), read once; nothing in it is taken on trust.
 ///
@@ -67,38 +61,23 @@ impl Certificate {
         })))
     }
 
-    /// All certificates of a PEM file (RFC 7468), in the file's order, each once; a file that is one certificate in
-    /// DER will do too.
-    ///
-    /// Text around the blocks, a byte order mark and either line ending are fine. Blocks of other kinds, private keys
-    /// among them, are passed over unread.
+    /// The certificate at the beginning of `der`, and what comes behind it.
     ///
     /// # Errors
-    /// [`Error`] when the file is too large (1 MiB, 32 certificates), damaged, or holds no certificate.
+    /// [`Error::TooLarge`] above 64 KiB, [`Error::Malformed`] when there is none.
+    pub(super) fn first_in(der: &[u8]) -> Result<(Self, &[u8]), Error> {
+        let (rest, first) =
+            X509Certificate::from_der(der).map_err(|why| Error::Malformed { problem: why.to_string() })?;
+        Ok((Self::from_der(first.as_raw())?, rest))
+    }
+
+    /// All certificates of a file as [`Container::read`] reads it, in the file's order, each once: PEM, DER, PKCS#7, or
+    /// PKCS#12 that opens without a password.
+    ///
+    /// # Errors
+    /// Those of [`Container::read`].
     pub fn all_from_pem(file: &[u8]) -> Result<Vec<Self>, Error> {
-        if file.len() > LARGEST_FILE {
-            return Err(Error::TooLarge { limit: LARGEST_FILE });
-        }
-        if file.first() == Some(&0x30) {
-            return Ok(vec![Self::from_der(file)?]);
-        }
-        let mut certificates: Vec<Self> = Vec::new();
-        let mut others = Vec::new();
-        for block in pem::blocks(file)? {
-            if !matches!(block.label(), "CERTIFICATE" | "X509 CERTIFICATE") {
-                others.push(block.label().to_owned());
-                continue;
-            }
-            let certificate = Self::from_der(&block.der()?)?;
-            if certificates.contains(&certificate) {
-                continue;
-            }
-            if certificates.len() == MOST_IN_FILE {
-                return Err(Error::TooMany { limit: MOST_IN_FILE });
-            }
-            certificates.push(certificate);
-        }
-        if certificates.is_empty() { Err(Error::NoCertificate { found: others }) } else { Ok(certificates) }
+        Container::read(file, &|| Ok(None)).map(|container| container.certificates)
     }
 
     /// DER.
@@ -467,6 +446,21 @@ mod tests {
     }
 
     #[test]
+    fn a_negative_serial_number_and_a_certificate_without_extensions_are_read() {
+        let mut params = sample::parameters("x");
+        params.serial_number = Some(vec![0x7f].into());
+        let mut der = sample::self_signed(params).der().to_vec();
+        let serial = der.windows(3).position(|bytes| bytes == [2, 1, 0x7f]).unwrap();
+        der[serial + 2] = 0xff;
+        let negative = Certificate::from_der(&der).unwrap();
+        assert_eq!(negative.serial_number(), "ff");
+        assert_eq!(
+            (negative.purpose(), negative.policies(), negative.is_ca()),
+            (Purpose::Unrestricted, &[][..], false)
+        );
+    }
+
+    #[test]
     fn an_elliptic_curve_key_is_named_and_not_refused_before_it_is_asked_for() {
         let certificate = sample::self_signed(sample::parameters("Kurve"));
         assert_eq!(certificate.public_key(), Err(KeyError::NotRsa("1.2.840.10045.2.1".into())));
@@ -505,18 +499,16 @@ mod tests {
 
     #[test]
     fn a_file_without_certificates_is_told_what_it_holds() {
-        let text = "-----BEGIN PKCS7-----\nAA==\n-----END PKCS7-----\n";
+        let text = "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n";
         let error = Certificate::all_from_pem(text.as_bytes()).unwrap_err();
-        assert_eq!(error, Error::NoCertificate { found: vec!["PKCS7".into()] });
-        assert!(error.remedy().contains("pkcs7"));
+        assert_eq!(error, Error::NoCertificate { found: vec!["PUBLIC KEY".into()] });
     }
 
     #[test]
     fn more_certificates_than_any_chain_needs_are_refused() {
-        let text: String = (0..=MOST_IN_FILE)
-            .map(|n| sample::self_signed(sample::parameters(&n.to_string())).to_pem())
-            .collect();
-        assert_eq!(Certificate::all_from_pem(text.as_bytes()), Err(Error::TooMany { limit: MOST_IN_FILE }));
+        let text: String =
+            (0..=32).map(|n| sample::self_signed(sample::parameters(&n.to_string())).to_pem()).collect();
+        assert_eq!(Certificate::all_from_pem(text.as_bytes()), Err(Error::TooMany { limit: 32 }));
     }
 
     proptest! {

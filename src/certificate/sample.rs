@@ -11,11 +11,11 @@ use aws_lc_rs::{
     signature::KeyPair as _,
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SubjectPublicKeyInfo,
 };
 
-use super::Certificate;
+use super::{Certificate, qualified::sample as qc};
 use crate::jose::RsaPublicKey;
 
 /// The day the sample certificates are looked at: 2026-11-21.
@@ -36,6 +36,16 @@ pub(crate) fn parameters(common_name: &str) -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.not_before = days(-1).into();
     params.not_after = days(365).into();
+    params
+}
+
+/// Parameters of an organisation with this organizationIdentifier, for authentication, as the sandbox issues them.
+pub(crate) fn business_parameters(identifier: &str) -> CertificateParams {
+    let mut params = parameters("Virksomhet");
+    params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 97]), identifier);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let policy = qc::sequence(&[qc::sequence(&[qc::oid("2.16.578.1.1.1.1.100")])]);
+    params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 32], policy));
     params
 }
 
@@ -64,6 +74,11 @@ impl Authority {
         Self::root_with(params)
     }
 
+    /// One with the name of the sandbox's.
+    pub(crate) fn sandbox() -> Self {
+        Self::root_of("Segl Sandbox (not a real issuer)", "Segl Sandbox Test CA")
+    }
+
     fn root_with(params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = Certificate::from_der(params.self_signed(&key).unwrap().der()).unwrap();
@@ -72,8 +87,18 @@ impl Authority {
 
     /// An authority below this one.
     pub(crate) fn below(&self, common_name: &str) -> Self {
+        self.below_as(Self::parameters(common_name))
+    }
+
+    /// The same with a further extension.
+    pub(crate) fn below_with(&self, common_name: &str, extension: CustomExtension) -> Self {
+        let mut params = Self::parameters(common_name);
+        params.custom_extensions.push(extension);
+        self.below_as(params)
+    }
+
+    fn below_as(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
-        let params = Self::parameters(common_name);
         let certificate = Certificate::from_der(params.signed_by(&key, &self.issuer).unwrap().der()).unwrap();
         Self { certificate, issuer: Issuer::new(params, key) }
     }
@@ -137,6 +162,20 @@ impl Pair {
     fn rcgen(&self) -> KeyPair {
         KeyPair::try_from(self.pkcs8()).unwrap()
     }
+}
+
+/// A PKCS#12 file with these keys, each with its chain.
+pub(crate) fn pkcs12(entries: &[(&Pair, &[Certificate])], password: &str) -> Vec<u8> {
+    let mut store = p12_keystore::KeyStore::new();
+    for (position, (pair, chain)) in entries.iter().enumerate() {
+        let certificates: Vec<_> =
+            chain.iter().map(|one| p12_keystore::Certificate::from_der(one.der()).unwrap()).collect();
+        let key = p12_keystore::PrivateKey::from_der(pair.pkcs8()).unwrap();
+        let alias = format!("key {position}");
+        let entry = p12_keystore::PrivateKeyChain::new(alias.as_str(), key, certificates);
+        store.add_entry(&alias, p12_keystore::KeyStoreEntry::PrivateKeyChain(entry));
+    }
+    store.writer(password).encryption_iterations(2048).mac_iterations(2048).write().unwrap()
 }
 
 /// One certificate with extensions, the same for all tests of one process: something to damage.

@@ -46,6 +46,11 @@ impl Failure {
         Self { outcome, ..Self::needs_person(what, remedy) }
     }
 
+    /// The same, after a PIN or password that was refused: a person may type another.
+    pub(crate) fn after_refused_pin(self) -> Self {
+        Self { pin_refused: true, ..self }
+    }
+
     /// The same, with no other PIN asked for.
     pub(crate) fn for_good(self) -> Self {
         Self { pin_refused: false, ..self }

@@ -211,7 +211,10 @@ pub(super) fn identity(
 }
 
 /// The outbound client's options, with the file of extra authorities read.
-pub(super) fn http_options(http: &config::Http) -> Result<http::Options, Error> {
+///
+/// # Errors
+/// [`Error::File`] when that file cannot be read.
+pub fn http_options(http: &config::Http) -> Result<http::Options, Error> {
     Ok(http::Options {
         proxy: http.proxy.clone(),
         no_proxy: http.no_proxy.as_ref().map(|hosts| hosts.join(",")),

@@ -394,7 +394,7 @@ mod tests {
             ("JWK", encoded::jwk(pair).to_string().into_bytes(), 0),
             ("encrypted DER", encoded::encrypted(pair, SECRET), 1),
             ("encrypted PEM", encoded::pem("ENCRYPTED PRIVATE KEY", &encoded::encrypted(pair, SECRET)), 1),
-            ("PKCS#12", encoded::pkcs12(&[(pair, &certificates())], SECRET), 1),
+            ("PKCS#12", sample::pkcs12(&[(pair, &certificates())], SECRET), 1),
         ] {
             let bench = Bench::with(file);
             let signer = bench.signer(Algorithm::RS256, Some(SECRET));
@@ -433,8 +433,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_and_a_wrong_password_are_told_apart() {
-        for file in
-            [encoded::encrypted(pair(), SECRET), encoded::pkcs12(&[(pair(), &certificates())], SECRET)]
+        for file in [encoded::encrypted(pair(), SECRET), sample::pkcs12(&[(pair(), &certificates())], SECRET)]
         {
             let bench = Bench::with(file);
             let missing = bench.error(None).await;
@@ -456,7 +455,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_pkcs12_with_the_empty_password_needs_no_source() {
-        let bench = Bench::with(encoded::pkcs12(&[(pair(), &certificates())], ""));
+        let bench = Bench::with(sample::pkcs12(&[(pair(), &certificates())], ""));
         bench.signer(Algorithm::RS256, None).key(&bench.call()).await.unwrap();
         assert_eq!(bench.asked(), 0);
     }
@@ -472,11 +471,11 @@ mod tests {
         let [first, second] = Pair::shared();
         let signing = certified(second, KeyUsagePurpose::ContentCommitment);
         let authentication = certified(first, KeyUsagePurpose::DigitalSignature);
-        let bench = Bench::with(encoded::pkcs12(&[(second, &signing), (first, &authentication)], SECRET));
+        let bench = Bench::with(sample::pkcs12(&[(second, &signing), (first, &authentication)], SECRET));
         let key = bench.signer(Algorithm::RS256, Some(SECRET)).key(&bench.call()).await.unwrap();
         assert_eq!(key.public_key, first.public_key());
 
-        let bench = Bench::with(encoded::pkcs12(&[(second, &signing), (first, &signing)], SECRET));
+        let bench = Bench::with(sample::pkcs12(&[(second, &signing), (first, &signing)], SECRET));
         let error = bench.error(Some(SECRET)).await;
         assert!(
             matches!(&error, Error::Ambiguous { sought: Sought::Key, candidates, .. } if candidates.len() == 2)
@@ -492,7 +491,7 @@ mod tests {
         let leaf_only = [key.as_slice(), chain[0].to_pem().as_bytes()].concat();
         for (file, further) in [
             (whole, vec![]),
-            (encoded::pkcs12(&[(pair(), &chain)], SECRET), vec![]),
+            (sample::pkcs12(&[(pair(), &chain)], SECRET), vec![]),
             (leaf_only, chain[1..].to_vec()),
             (encoded::jwk(pair()).to_string().into_bytes(), chain.clone()),
         ] {

@@ -113,7 +113,7 @@ impl Finding {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::NotBusiness(Kind::Authority) => {
+            Self::NotBusiness(Kind::Authority(_)) => {
                 "Give the certificate of your organisation: this one belongs behind it, as part of the chain."
             }
             Self::NotBusiness(Kind::Eseal(_) | Kind::Psd2Seal(_)) => {

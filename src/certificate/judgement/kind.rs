@@ -26,8 +26,8 @@ pub enum Kind {
     Eseal(Seal),
     /// The seal of a payment service provider (ETSI TS 119 495).
     Psd2Seal(Seal),
-    /// The certificate of an issuer.
-    Authority,
+    /// The certificate of an issuer; of a Norwegian one by its name, where it has one's.
+    Authority(Option<Issuer>),
     /// Something else.
     Other(Stranger),
 }
@@ -127,7 +127,7 @@ impl Kind {
     /// What `leaf` is; `authority` is the known one that has its issuer's name.
     pub(super) fn of(leaf: &Certificate, authority: Option<&'static Authority>) -> Self {
         if leaf.is_ca() || leaf.purpose() == Purpose::Issuing {
-            return Self::Authority;
+            return Self::Authority(Issuer::named(leaf.subject()));
         }
         if let Some(stranger) = Stranger::of(leaf, authority) {
             return Self::Other(stranger);
@@ -259,7 +259,8 @@ impl fmt::Display for Kind {
             }
             Self::Eseal(seal) => write!(f, "{seal}"),
             Self::Psd2Seal(seal) => write!(f, "{seal} of a payment service provider (PSD2)"),
-            Self::Authority => f.write_str("certificate of an issuer (CA)"),
+            Self::Authority(None) => f.write_str("certificate of an issuer (CA)"),
+            Self::Authority(Some(issuer)) => write!(f, "certificate of an issuer (CA), {issuer}"),
             Self::Other(stranger) => write!(f, "{stranger}"),
         }
     }

@@ -292,7 +292,7 @@ fn keys_that_maskinporten_refuses_are_named_before_anything_else() {
 
 #[test]
 fn expiry_is_counted_in_days_and_is_a_matter_of_the_whole_chain() {
-    let root = SampleAuthority::root_of("Segl Sandbox (not a real issuer)", "Segl Sandbox Test CA");
+    let root = SampleAuthority::sandbox();
     let mut leaf = seid2().policies(&["2.16.578.1.1.1.1.100"]);
     leaf.0.not_after = days(400).into();
     let chain = Chain::of(leaf.by(&root), std::slice::from_ref(&root.certificate), today());
@@ -458,7 +458,7 @@ fn what_is_no_organisations_certificate_says_what_it_is() {
 fn the_certificate_of_an_issuer_is_not_taken_for_that_of_an_organisation() {
     let root = SampleAuthority::root_of("Buypass AS", "Buypass Class 3 CA G2 ST Business");
     let judgement = Chain::of(root.certificate, &[], today()).judge(today());
-    assert_eq!((judgement.kind.clone(), judgement.way()), (Kind::Authority, None));
+    assert_eq!((judgement.kind.clone(), judgement.way()), (Kind::Authority(Some(Issuer::Buypass)), None));
     assert!(judgement.fitness().obstacles[0].remedy().contains("behind it"));
 }
 

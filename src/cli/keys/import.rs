@@ -1,8 +1,7 @@
 //! `segl keys import`: certificates beside the key that they certify.
 
 use std::{
-    fs::File,
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -15,14 +14,11 @@ use super::{
     target::Target,
 };
 use crate::{
-    certificate::{Certificate, pem},
-    cli::failure::Failure,
+    certificate::{Certificate, pem, pkcs12::is_pkcs12},
+    cli::{failure::Failure, file},
     jose::RsaPublicKey,
     sign::pkcs11::{Device, KeyDescription, ModuleDescription, NewCertificate},
 };
-
-/// Far above any chain.
-const LARGEST_FILE: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -88,7 +84,7 @@ fn foreign(path: &Path, certificates: &[Certificate], keys: &[(&KeyDescription, 
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
-    let file = read(path)?;
+    let file = file::read(path)?;
     if is_pkcs12(&file) {
         return Err(Failure::needs_person(
             format!("{} is a PKCS#12 file: the private key in it is not imported", path.display()),
@@ -106,30 +102,4 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
         say(format!("{} holds a private key, too; it was not imported.", path.display()));
     }
     Ok(certificates)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |why: String| {
-        Failure::needs_person(
-            format!("{} cannot be read: {why}", path.display()),
-            "Name a file of certificates, PEM or DER, that this user can read.",
-        )
-    };
-    let file = File::open(path).map_err(|why| failed(why.to_string()))?;
-    let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|why| failed(why.to_string()))?;
-    if bytes.len() as u64 > LARGEST_FILE { Err(failed("it is larger than 1 MiB".into())) } else { Ok(bytes) }
-}
-
-/// Whether `file` begins as a PFX does (RFC 7292 section 4): a sequence whose first element is the number 3. Its
-/// length may be written in BER's way, without end.
-fn is_pkcs12(file: &[u8]) -> bool {
-    matches!(
-        file,
-        [0x30, 0..=0x80, 2, 1, 3, ..]
-            | [0x30, 0x81, _, 2, 1, 3, ..]
-            | [0x30, 0x82, _, _, 2, 1, 3, ..]
-            | [0x30, 0x83, _, _, _, 2, 1, 3, ..]
-            | [0x30, 0x84, _, _, _, _, 2, 1, 3, ..]
-    )
 }

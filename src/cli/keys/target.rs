@@ -1,17 +1,16 @@
-use std::{
-    convert::Infallible,
-    io::{self, IsTerminal},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::Work;
 use crate::{
-    cli::failure::Failure,
+    cli::{
+        failure::Failure,
+        secret_source::{SecretSource, person, secret_source},
+    },
     config::{self, Key},
     pipeline,
-    secret::{Malformed, Source, Sources},
+    secret::Sources,
     sign::{
         Signer,
         pkcs11::{Device, Uri},
@@ -33,17 +32,8 @@ pub(super) struct Target {
 pub(super) struct PinOption {
     /// Where the PIN is found: file:PATH, credential:NAME, exec:COMMAND, prompt, env:NAME
     /// [default: the URI's pin-source or the signer's pin; else prompt]
-    #[arg(long = "pin", value_name = "SOURCE", value_parser = pin_source)]
-    source: Option<PinSource>,
-}
-
-/// What was given with `--pin`. A PIN itself, given by mistake, is forgotten here: the parser's own message would
-/// repeat it.
-#[derive(Clone, Debug)]
-struct PinSource(Result<Source, Malformed>);
-
-fn pin_source(text: &str) -> Result<PinSource, Infallible> {
-    Ok(PinSource(text.parse()))
+    #[arg(long = "pin", value_name = "SOURCE", value_parser = secret_source)]
+    source: Option<SecretSource>,
 }
 
 impl Target {
@@ -77,19 +67,7 @@ impl Target {
 impl PinOption {
     /// The place that was given, if one was.
     pub(super) fn sources(&self) -> Result<Option<Sources>, Failure> {
-        let Some(PinSource(source)) = &self.source else { return Ok(None) };
-        let source = source.clone().map_err(|malformed| {
-            Failure::needs_person(
-                format!("--pin: {malformed}"),
-                "Put the PIN into a file with mode 0600 and give --pin file:PATH; a PIN that stood on a command \
-                 line is known to others: change it.",
-            )
-        })?;
-        let sources = Sources::new(vec![source]);
-        for warning in sources.warnings() {
-            tracing::warn!("{warning}");
-        }
-        Ok(Some(sources))
+        self.source.as_ref().map(|source| source.sources("--pin", "PIN")).transpose()
     }
 }
 
@@ -144,24 +122,4 @@ pub(super) fn uri_of<'a>(signer: &'a config::Signer, purpose: &str) -> Result<&'
 pub(super) fn usual_pin(uri: &Uri) -> Option<Sources> {
     let of_uri = uri.pin_source().cloned();
     of_uri.or_else(person).map(|source| Sources::new(vec![source]))
-}
-
-/// The person at the terminal, if there is one. Without, a prompt would wait for ever on whatever terminal the program
-/// was started from.
-fn person() -> Option<Source> {
-    io::stdin().is_terminal().then_some(Source::Prompt)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_place_of_a_pin_is_forgotten_at_once() {
-        let Ok(source) = pin_source("98765");
-        assert!(!format!("{source:?}").contains("98765"));
-        let option = PinOption { source: Some(source) };
-        let failure = option.sources().unwrap_err();
-        assert!(!format!("{option:?} {failure:?} {failure}").contains("98765"));
-    }
 }

@@ -1,14 +1,10 @@
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, time::SystemTime};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use time::{OffsetDateTime, macros::format_description};
 
 use crate::{
-    certificate::{Certificate, Chain, Error},
+    certificate::{Certificate, Chain, Error, Finding, Way},
     jose::RsaPublicKey,
     sign::pkcs11::{CertificateDescription, KeyDescription},
 };
@@ -128,55 +124,38 @@ fn with_certificates(
         }
         Err(other) => return (Answer::WithKid, Some(other.to_string())),
     };
-    let leaf = chain.leaf();
-    match leaf.check_validity(now) {
-        Ok(()) => {}
-        Err(Error::Expired { until, .. }) => {
-            return (Answer::WithKid, Some(format!("its certificate expired on {}", day(until))));
-        }
-        Err(Error::NotYetValid { from, .. }) => {
-            return (Answer::WithKid, Some(format!("its certificate is not valid before {}", day(from))));
-        }
-        Err(other) => return (Answer::WithKid, Some(other.to_string())),
+    let judgement = chain.judge(now);
+    let fitness = judgement.fitness();
+    // What the device does not hold of a seal's chain may stand in the signer's chain file.
+    let elsewhere = |obstacle: &Finding| matches!(obstacle, Finding::Incomplete { .. });
+    if let Some(obstacle) = fitness.obstacles.iter().find(|it| !elsewhere(it)) {
+        return (Answer::WithKid, Some(of_certificate(obstacle)));
     }
-    match leaf.organisation_number() {
-        Ok(_) => {}
-        Err(Error::NoOrganisationNumber { .. }) => {
-            let why = "as an eSeal only: the certificate names no Norwegian organisation number";
-            return (Answer::Yes, Some(why.into()));
-        }
-        Err(other) => return (Answer::WithKid, Some(other.to_string())),
-    }
-    if let Err(issuer) = chain.check_validity(now) {
-        return (Answer::WithKid, Some(issuer.to_string()));
-    }
-    let alone = chain.len() == 1;
-    let missing = chain.missing_issuer().filter(|_| alone);
-    (Answer::Yes, missing.map(|issuer| format!("its issuer is not on the device: {issuer}")))
+    let way = judgement.way().unwrap_or(judgement.meant());
+    let as_what = (way == Way::Eseal).then(|| "as an eSeal only".to_owned());
+    let incomplete = fitness.obstacles.iter().map(of_certificate);
+    let alone = chain.missing_issuer().filter(|_| way == Way::Business && chain.len() == 1);
+    let alone = alone.map(|issuer| format!("its issuer is not on the device: {issuer}"));
+    let cautions = fitness.cautions.iter().map(of_certificate);
+    let why: Vec<String> = as_what.into_iter().chain(incomplete).chain(cautions).chain(alone).collect();
+    (Answer::Yes, Some(why.join("; ")).filter(|why| !why.is_empty()))
 }
 
-/// `at` as a day (UTC).
-pub(super) fn day(at: SystemTime) -> String {
-    formatted(at).unwrap_or_default()
-}
-
-fn formatted(at: SystemTime) -> Option<String> {
-    // A conversion that leaves the calendar would panic.
-    let seconds = match at.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_secs()).ok()?,
-        Err(before) => -i64::try_from(Duration::as_secs(&before.duration())).ok()?,
-    };
-    let day = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    day.format(format_description!("[year]-[month]-[day]")).ok()
+/// What was found of a certificate, said of its key.
+fn of_certificate(finding: &Finding) -> String {
+    let said = finding.to_string();
+    match (said.strip_prefix("it "), said.strip_prefix("its ")) {
+        (Some(rest), _) => format!("its certificate {rest}"),
+        (_, Some(rest)) => format!("its certificate's {rest}"),
+        _ => said,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{DnType, KeyUsagePurpose};
-
     use super::*;
     use crate::{
-        certificate::sample::{Authority, Pair, days, parameters, today},
+        certificate::sample::{Authority, Pair, business_parameters, days, today},
         cli::keys::sample::key,
     };
 
@@ -209,43 +188,54 @@ mod tests {
 
     #[test]
     fn a_certificate_counts_on_the_days_of_its_validity_and_with_its_issuer() {
-        let root = Authority::root("Rot");
-        let issuing = root.below("Utsteder");
-        let mut params = parameters("Virksomhet");
-        params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 97]), "NTRNO-991825827");
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let issuing = Authority::sandbox();
+        let mut params = business_parameters("NTRNO-991825827");
         params.not_after = days(400).into();
         let leaf = issuing.issue(&params, Pair::shared()[0]);
         let both = [leaf.clone(), issuing.certificate.clone()];
+        let name = issuing.certificate.subject();
+        let alone = format!("yes; its issuer is not on the device: {name}");
+        let late = format!("with kid: the certificate of {name} expired on 2027-11-21 00:00 UTC");
         for (at, certificates, expected) in [
             (0, &both[..], "yes"),
-            (0, &both[..1], "yes; its issuer is not on the device: CN=Utsteder"),
+            (0, &both[..1], alone.as_str()),
             (0, &both[1..], "with kid: it has no certificate"),
+            (300, &both[..], "yes; its certificate expires in 65 days"),
             (-9, &both[..], "with kid: its certificate is not valid before 2026-11-20"),
             (401, &both[..], "with kid: its certificate expired on 2027-12-26"),
-            (390, &both[..], "with kid: the certificate of CN=Utsteder expired on 2027-11-21 00:00 UTC"),
+            (390, &both[..], late.as_str()),
         ] {
             assert_eq!(said(&key(), true, certificates, days(at)), expected);
         }
     }
 
     #[test]
+    fn a_certificate_of_nobody_known_and_one_from_abroad_are_told_apart() {
+        let said_of = |identifier: &str| {
+            let root = Authority::root("Rot");
+            let leaf = root.issue(&business_parameters(identifier), Pair::shared()[0]);
+            said(&key(), true, &[leaf, root.certificate], today())
+        };
+        let unknown = said_of("NTRNO-991825827");
+        assert!(
+            unknown.starts_with("with kid: its certificate is not a business certificate ("),
+            "{unknown}"
+        );
+        let seal = said_of("VATSE-556012345601");
+        assert_eq!(seal, "yes; as an eSeal only; nothing in it says that it is an eSeal");
+    }
+
+    #[test]
     fn a_number_with_a_wrong_digit_is_named() {
-        let mut params = parameters("Virksomhet");
-        params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 97]), "NTRNO-991825828");
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let leaf = Authority::root("Rot").issue(&params, Pair::shared()[0]);
+        let leaf = Authority::sandbox().issue(&business_parameters("NTRNO-991825828"), Pair::shared()[0]);
         let said = said(&key(), true, &[leaf], today());
         assert!(said.starts_with("with kid: ") && said.contains("991825828"), "{said}");
     }
 
     #[test]
     fn a_certificate_alone_says_what_is_known_of_its_key() {
-        let root = Authority::root("Rot");
-        let mut params = parameters("Virksomhet");
-        params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 97]), "NTRNO-991825827");
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let leaf = root.issue(&params, Pair::shared()[1]);
+        let root = Authority::sandbox();
+        let leaf = root.issue(&business_parameters("NTRNO-991825827"), Pair::shared()[1]);
         let describe = |certificate: &Certificate| CertificateDescription {
             uri: "pkcs11:token=a".parse().unwrap(),
             label: "b".into(),
@@ -265,16 +255,5 @@ mod tests {
         assert_eq!(said(&describe(&root.certificate), false, &[]), "no: it is an issuer's");
         let broken = CertificateDescription { der: vec![0x30], ..lone };
         assert_eq!(said(&broken, false, &[]), "no: it cannot be read");
-    }
-
-    #[test]
-    fn days_at_the_ends_of_time_do_not_panic() {
-        let far = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(1 << 62));
-        for at in
-            [far, SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 62))].into_iter().flatten()
-        {
-            assert_eq!(day(at), "");
-        }
-        assert_eq!(day(today()), "2026-11-21");
     }
 }

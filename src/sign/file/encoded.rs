@@ -1,12 +1,11 @@
 //! Key files of every format, for tests.
 
 use der::{Decode, Encode, asn1::UintRef};
-use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKeyChain};
 use pkcs8::{PrivateKeyInfoRef, pkcs5::pbes2};
 
 use super::rsa::PrivateKey;
 use crate::{
-    certificate::{self, Certificate, sample::Pair},
+    certificate::{self, sample::Pair},
     jose::base64url,
 };
 
@@ -71,17 +70,4 @@ pub(super) fn encrypted_with(pair: &Pair, password: &str, iterations: u32) -> Ve
         encrypted_data: der::asn1::OctetStringRef::new(&ciphertext).unwrap(),
     };
     info.to_der().unwrap()
-}
-
-pub(super) fn pkcs12(entries: &[(&Pair, &[Certificate])], password: &str) -> Vec<u8> {
-    let mut store = KeyStore::new();
-    for (position, (pair, chain)) in entries.iter().enumerate() {
-        let certificates: Vec<_> =
-            chain.iter().map(|one| p12_keystore::Certificate::from_der(one.der()).unwrap()).collect();
-        let key = p12_keystore::PrivateKey::from_der(pair.pkcs8()).unwrap();
-        let alias = format!("key {position}");
-        let entry = PrivateKeyChain::new(alias.as_str(), key, certificates);
-        store.add_entry(&alias, KeyStoreEntry::PrivateKeyChain(entry));
-    }
-    store.writer(password).encryption_iterations(2048).mac_iterations(2048).write().unwrap()
 }

@@ -14,7 +14,10 @@ use super::{
     rsa::Rsa,
 };
 use crate::{
-    certificate::{self, Certificate, Purpose, pem},
+    certificate::{
+        self, Certificate, Purpose, pem,
+        pkcs12::{self, Refused},
+    },
     jose::Algorithm,
 };
 
@@ -204,19 +207,16 @@ fn from_pkcs12(der: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
     Ok(KeyFile { rsa, certificates, key_id: None })
 }
 
-/// The reader of PKCS#12 frees its copy of the decrypted key without wiping it; there is no way to reach that copy.
 fn opened(der: &[u8], password: &str) -> Result<Pkcs12Archive, Refusal> {
-    use p12_keystore::error::Error;
-    Pkcs12Archive::from_pkcs12(der, password).map_err(|why| match why {
-        Error::MacError(_) | Error::UnpadError => Refusal::WrongPassword,
-        Error::Pkcs5Error(text) if text == pkcs5::Error::DecryptFailed.to_string() => Refusal::WrongPassword,
-        Error::Pkcs5Error(_) | Error::UnsupportedEncryptionScheme | Error::UnsupportedMacAlgorithm => {
-            Refusal::file(
-                "the file is encrypted in a way that is not supported",
-                "Export it anew with: openssl pkcs12 -in OLD -nodes | openssl pkcs12 -export -out NEW",
-            )
+    pkcs12::opened(der, password).map_err(|why| match why {
+        Refused::WrongPassword => Refusal::WrongPassword,
+        Refused::Encryption => Refusal::file(
+            "the file is encrypted in a way that is not supported",
+            "Export it anew with: openssl pkcs12 -in OLD -nodes | openssl pkcs12 -export -out NEW",
+        ),
+        Refused::Damaged => {
+            Refusal::file("the PKCS#12 file is damaged", "Get the file anew from where it came.")
         }
-        _ => Refusal::file("the PKCS#12 file is damaged", "Get the file anew from where it came."),
     })
 }
 

@@ -4,8 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    certificate::Certificate,
-    cli::keys::verdict::day,
+    certificate::{Certificate, date},
     sign::pkcs11::{CertificateDescription, Uri},
 };
 
@@ -69,8 +68,8 @@ impl Content {
             .map(str::to_owned),
             organisation_number: certificate.organisation_number().ok().map(|number| number.to_string()),
             purpose: certificate.purpose().to_string(),
-            not_before: day(certificate.not_before()),
-            not_after: day(certificate.not_after()),
+            not_before: date(&certificate.not_before()),
+            not_after: date(&certificate.not_after()),
             serial_number: certificate.serial_number().to_owned(),
             fingerprint: certificate.fingerprint(),
         }
