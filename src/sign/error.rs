@@ -66,6 +66,9 @@ pub enum PinProblem {
     Refused(String),
     /// This PIN was refused earlier and its source has not changed.
     RefusedBefore,
+    /// The last login with this PIN ended without a word on it (the library crashed or hung, the device failed, Segl was
+    /// killed), and its source has not changed. Whether the PIN is right is not known, so it counts as refused.
+    CutShort,
     /// The device says that the PIN is locked.
     Locked,
     /// The device says that one try is left; a program does not spend it.
@@ -336,6 +339,10 @@ fn pin_sentence(device: &str, problem: &PinProblem) -> String {
         PinProblem::RefusedBefore => {
             format!("the PIN for {device} was refused before; it was not tried again")
         }
+        PinProblem::CutShort => format!(
+            "the last login to {device} ended without a word on the PIN (the library crashed, or the device failed): it \
+             counts as refused, though it may be right, and was not tried again"
+        ),
         PinProblem::Locked => format!("the PIN of {device} is locked"),
         PinProblem::FinalTry => format!("{device} has one PIN try left; it was not spent"),
         PinProblem::Length(min, 0) => {
@@ -362,6 +369,9 @@ fn pin_remedy(problem: &PinProblem) -> &'static str {
         PinProblem::Refused(_) => "Correct the PIN at its source, then start again.",
         PinProblem::RefusedBefore => {
             "Correct the PIN at its source; `segl pin status` says whether it must be unblocked, too."
+        }
+        PinProblem::CutShort => {
+            "If the PIN is right, a person says so: `segl pin unblock SIGNER`; `segl pin status` shows what was tried."
         }
         PinProblem::Unrecorded { .. } => "See `segl pin status`.",
         PinProblem::Locked => "Unlock it with the PUK or the security officer's PIN, in the vendor's tool.",

@@ -23,6 +23,7 @@ mod host;
 mod installed;
 mod job;
 mod key;
+mod ladder;
 mod lane;
 mod login;
 mod manner;

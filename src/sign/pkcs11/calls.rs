@@ -8,6 +8,8 @@
 mod attribute;
 mod code;
 mod cryptoki;
+#[cfg(test)]
+pub(super) mod fake;
 mod list;
 mod mechanism;
 mod raw;
@@ -17,7 +19,7 @@ mod values;
 pub use self::values::attribute_values;
 pub(super) use self::{
     attribute::{Attribute, AttributeType, KeyType, ObjectClass, flag_in, number_in, numbers_in},
-    code::name as code_name,
+    code::{name as code_name, of as code_of},
     mechanism::{Mechanism, name as mechanism_name},
 };
 

@@ -164,13 +164,12 @@ impl Guard {
             Some(kept) => read(&kept.state, &kept.name)?,
             None => self.seen().get(&key(request)).and_then(|seen| seen.record.clone()),
         };
-        let may_be = match (&known, &by) {
-            (Some(known), TriedBy::Source(origin)) => {
-                known.allows(origin.as_ref(), request.flags(), profile.login.flags_reliable)
-            }
-            _ => true,
-        };
-        if !may_be || self.was_refused_elsewhere(request, profile, &by)? {
+        if let (Some(known), TriedBy::Source(origin)) = (&known, &by)
+            && !known.allows(origin.as_ref(), request.flags(), profile.login.flags_reliable)
+        {
+            return Err(known.problem());
+        }
+        if self.was_refused_elsewhere(request, profile, &by)? {
             return Err(PinProblem::RefusedBefore);
         }
         let mut record = known.unwrap_or_else(|| PinRecord::new(&self.module, request));

@@ -35,7 +35,7 @@ use self::{
     noise::Noise,
     process::{Child, wait_for},
 };
-use super::{profile::Profile, queue::Queue};
+use super::{ladder::Ladder, profile::Profile, queue::Queue};
 use crate::{
     clock::{Clock, Instant},
     sign::Error,
@@ -47,23 +47,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a process may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A device whose library answers with errors only is looked for by a new process, after this time at the earliest.
-const RENEW_AFTER: Duration = Duration::from_secs(30);
-
-/// Answers in a row that say that the device is gone, before a new process is tried.
-const GONE_IN_A_ROW: u32 = 2;
-
-/// A process that ended without having answered anything is not started anew at once; after one more failure, twice as
-/// late, up to [`LONGEST_PAUSE`].
-const PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// A library's process, seen from its parent. One thread looks after it ([`supervise`](Self::supervise)); jobs are
 /// handed over by whoever asks.
 pub(super) struct Host {
     program: HostProgram,
     path: PathBuf,
     profile: Arc<Profile>,
+    ladder: Ladder,
     clock: Arc<dyn Clock>,
     generation: Arc<AtomicU64>,
     queue: Arc<Queue>,
@@ -101,6 +91,7 @@ impl Host {
         Arc::new(Self {
             program,
             path,
+            ladder: Ladder::of(&profile),
             profile,
             clock,
             generation,
@@ -136,8 +127,10 @@ impl Host {
                 }
             };
             failures = if answered { 1 } else { failures.saturating_add(1) };
-            let doubled = failures.checked_sub(2).map(|times| PAUSE * 2_u32.saturating_pow(times.min(10)));
-            pause = doubled.map(|pause| (self.clock.now() + pause.min(LONGEST_PAUSE), error));
+            // A process that ended without having answered anything is not started anew at once.
+            let (first, longest) = self.profile.errors.pauses();
+            let doubled = failures.checked_sub(2).map(|times| first * 2_u32.saturating_pow(times.min(16)));
+            pause = doubled.map(|pause| (self.clock.now() + pause.min(longest), error));
         }
     }
 
@@ -145,6 +138,10 @@ impl Host {
     pub(super) fn pump(&self) {
         let mut link = self.link();
         let Some(link) = link.as_mut() else { return };
+        if !link.parked.is_empty() {
+            // The next one is to do the rest.
+            return;
+        }
         while link.in_flight.len() < self.window() {
             let Some(ticket) = self.queue.try_take() else { return };
             let now = self.clock.now();
@@ -263,7 +260,7 @@ impl Host {
                     _ => {}
                 }
             }
-            if now.since(started) > RENEW_AFTER && self.is_at_a_loss() {
+            if self.link().as_ref().is_some_and(|link| link.is_at_a_loss(now, &self.profile)) {
                 return End::AtALoss;
             }
         }
@@ -312,17 +309,17 @@ impl Host {
         self.noise.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the last answers all said that the device is gone, and nobody waits for another.
-    fn is_at_a_loss(&self) -> bool {
-        self.link().as_ref().is_some_and(|link| link.gone >= GONE_IN_A_ROW && link.in_flight.is_empty())
-    }
-
     /// Ends what is left of a process and settles its jobs. Whether it had answered anything, and what became of it.
     fn bury(&self, mut child: Child, end: End) -> (bool, Error) {
         let link = self.link().take();
         self.listen(&mut child);
         self.noise().end(self.clock.now(), &mut |line| self.say(line));
         let died = matches!(end, End::Died);
+        if let End::AtALoss = end {
+            // Sessions that are not closed stay behind in some devices.
+            child.jobs.finish();
+            child.wait_a_moment();
+        }
         if died {
             // How it died is known a moment after its sockets are closed; killed now, it would have been us.
             child.wait_a_moment();
@@ -342,7 +339,9 @@ impl Host {
         };
         let error = self.error(problem);
         let closed = matches!(end, End::Asked);
-        if !closed {
+        if let End::AtALoss = end {
+            tracing::debug!(library = %self.path.display(), "a new process is to find the device again");
+        } else if !closed {
             tracing::warn!(library = %self.path.display(), %error, "the library's process is gone");
         }
         let Some(link) = link else {
@@ -355,6 +354,9 @@ impl Host {
         self.generation.fetch_add(1, Ordering::AcqRel);
         for flight in link.in_flight.into_values() {
             self.settle(flight, closed, died || matches!(end, End::Overgrown(_)), &error);
+        }
+        for flight in link.parked {
+            self.settle(flight, closed, true, &error);
         }
         (link.answered, error)
     }

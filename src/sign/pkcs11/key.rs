@@ -10,9 +10,10 @@ use aws_lc_rs::signature::ParsedPublicKey;
 use super::{
     Uri,
     calls::{AttributeType, Failure, KeyType, Mechanism, Object, User},
-    code::{answered, is, refuses_mechanism},
+    code::{answered, is},
     find,
     job::{FoundKey, KeyQuery},
+    ladder::refuses_mechanism,
     login::{Login, LoginRequest, Logins},
     mechanism::Hash,
     object::{self, Values},
@@ -122,6 +123,11 @@ impl SigningKey {
     /// The key, as far as the world may know it.
     pub(super) fn found(&self, generation: u64) -> FoundKey {
         FoundKey { spki: self.spki.clone(), generation, device: self.connection.device.name() }
+    }
+
+    /// The device that holds it.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     /// Whether it has signed since it was found: then a form that is refused now was not.
@@ -259,7 +265,9 @@ impl From<Attempt> for Unsigned {
 fn takes_no_pin(error: &Error) -> bool {
     match error {
         Error::Pin { problem: PinProblem::Refused(code), .. } => asks_for_no_pin(code),
-        Error::Pin { problem, .. } => matches!(problem, PinProblem::Missing | PinProblem::RefusedBefore),
+        Error::Pin { problem, .. } => {
+            matches!(problem, PinProblem::Missing | PinProblem::RefusedBefore | PinProblem::CutShort)
+        }
         _ => false,
     }
 }

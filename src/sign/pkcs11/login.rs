@@ -237,7 +237,7 @@ impl Logins for Guarded {
         if let Some(known) = self.guard.known(request, &self.profile)? {
             let may_allow = known.may_allow(request.flags(), self.profile.login.flags_reliable);
             if !typed && !may_allow && !self.is_pad(request) {
-                return Err(PinProblem::RefusedBefore);
+                return Err(known.problem());
             }
             if known.spent > refused {
                 let (device, spent) = (request.device.name(), known.spent);

@@ -4,8 +4,9 @@ use super::{
     calls::{
         Attribute, AttributeType, KeyType, Object, ObjectClass, Session, flag_in, number_in, numbers_in,
     },
-    code::{answered, is_gone},
+    code::answered,
     ec::Curve,
+    ladder::is_about_the_question,
     uri::trimmed,
 };
 use crate::{jose::RsaPublicKey, sign::Error};
@@ -55,7 +56,7 @@ pub(super) fn read(
         Ok(values) => values,
         Err(why) => {
             let error = answered(&why);
-            if is_gone(&error) {
+            if !is_about_the_question(&error) {
                 return Err(error);
             }
             Vec::new()

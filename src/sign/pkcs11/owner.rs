@@ -9,29 +9,29 @@
 //! Finalizing a library under another thread's call crashes most of them, and opening two sessions at a time breaks
 //! some. Whoever holds the lock alone knows that no other lane is inside the library.
 
+mod work;
+
+pub(super) use self::work::LOOK_AGAIN;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use self::work::Work;
 use super::{
-    Uri,
-    calls::{Binding, Library, ObjectClass, load},
-    code::{answered, is, is_absent, is_answer, is_gone},
-    delete, describe,
+    calls::Library,
     job::{Answer, FoundKey, Job, KeyQuery, Signature},
     key::SigningKey,
+    ladder::{Class, Climb, Ladder, Rung},
     login::Logins,
-    object,
     profile::Profile,
-    provision,
-    session::{Connection, Initialized},
-    trial::{self, OneTry, Renewal, Trial, Tried},
+    session::Initialized,
 };
 use crate::{
     clock::{Clock, Instant},
@@ -42,14 +42,11 @@ use crate::{
 /// `iat` is too old to be worth it.
 const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
 
-/// Looking for a device that is not there costs every other device of the library its sessions: not more often
-/// than this.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
-
 /// Owns a library.
 pub(super) struct Owner {
     path: PathBuf,
     profile: Arc<Profile>,
+    ladder: Ladder,
     clock: Arc<dyn Clock>,
     generation: Arc<AtomicU64>,
     state: RwLock<State>,
@@ -68,17 +65,20 @@ struct Running {
     // Before `library`: keys hold connections, which are to be closed before the library is finalized.
     keys: HashMap<Arc<KeyQuery>, Arc<SigningKey>>,
     library: Initialized,
+    /// A key was found since.
+    has_worked: bool,
 }
 
 impl Owner {
-    /// Touches nothing yet. `generation` rises each time the library is initialized.
+    /// Touches nothing yet. `generation` rises each time handles of keys become others.
     pub(super) fn new(
         path: PathBuf,
         profile: Arc<Profile>,
         clock: Arc<dyn Clock>,
         generation: Arc<AtomicU64>,
     ) -> Self {
-        Self { path, profile, clock, generation, state: RwLock::default() }
+        let ladder = Ladder::of(&profile);
+        Self { path, profile, ladder, clock, generation, state: RwLock::default() }
     }
 
     /// Does one job. `made`: when the message was made, if `make` only hands it over.
@@ -91,13 +91,16 @@ impl Owner {
     ) -> Result<Answer, Error> {
         match (job, make) {
             (Job::Sign(query), Some(make)) => self.sign(query, make, made, logins),
-            (job, _) => self.alone().twice(|work| work.attempt(job, logins)),
+            (job, _) => {
+                let device = job.device();
+                Work::of(self).twice(device.as_ref(), |work| work.attempt(job, logins))
+            }
         }
     }
 
     /// Closes every session and finalizes the library.
     pub(super) fn stop(&self) {
-        self.alone().stop();
+        Work::of(self).stop();
     }
 
     fn sign(
@@ -113,29 +116,69 @@ impl Owner {
         if self.clock.now().since(made) > LONGEST_WAIT_OF_A_MESSAGE {
             return Err(Error::KeyChanged);
         }
-        let mut healed = false;
+        let mut climb = Climb::default();
+        let mut was_overtaken = false;
         loop {
-            let Attempt { generation, outcome, had_signed } = self.sign_together(query, &message, logins);
-            match outcome {
+            let attempt = self.sign_together(query, &message, logins);
+            let error = match attempt.outcome {
                 Ok((signature, key)) => return Ok(Answer::Signature(Signature { message, signature, key })),
-                // What a key has done before, it does not refuse for good: some libraries say so of a lost login.
-                Err(error) if !healed && (is_gone(&error) || (had_signed && is_answer(&error))) => {
-                    tracing::warn!(%error, "the library is initialized anew");
-                    self.alone().stop_if(generation);
-                }
                 // Another lane has initialized the library anew in between.
-                Err(Error::KeyChanged) if !healed => {}
-                Err(error) => {
-                    self.alone().leave_if(generation, &error);
-                    return Err(error);
+                Err(Error::KeyChanged) if !was_overtaken => {
+                    was_overtaken = true;
+                    self.make_ready(query, logins)?;
+                    continue;
                 }
-            }
-            healed = true;
-            self.make_ready(query, logins)?;
+                Err(error) => error,
+            };
+            let failed = Failed { generation: attempt.generation, had_signed: attempt.had_signed, error };
+            self.mend(query, failed, &mut climb, logins)?;
             if self.clock.now().since(made) > LONGEST_WAIT_OF_A_MESSAGE {
                 return Err(Error::KeyChanged);
             }
         }
+    }
+
+    /// Takes the next rungs until one of them holds; what failed otherwise.
+    fn mend(
+        &self,
+        query: &Arc<KeyQuery>,
+        failed: Failed,
+        climb: &mut Climb,
+        logins: &dyn Logins,
+    ) -> Result<(), Error> {
+        let Failed { generation, had_signed, error } = failed;
+        let class = match self.ladder.class_of(&error) {
+            // What a key has done before, it does not refuse for good: some libraries say so of a lost login.
+            Some(Class::Caller) if had_signed && matches!(error, Error::Device { .. }) => Class::SessionDead,
+            Some(class) => class,
+            None => return Err(error),
+        };
+        while let Some(rung) = climb.next(&self.ladder, class) {
+            let taken = match rung {
+                Rung::NewSession => Work::of(self).renew_sessions(query, generation, None),
+                Rung::LogIn => Work::of(self).renew_sessions(query, generation, Some(logins)),
+                Rung::Reinitialize => {
+                    if !Work::of(self).stop_for(query, generation, had_signed, &error) {
+                        break;
+                    }
+                    tracing::warn!(%error, "the library is initialized anew");
+                    // From here on, the library starts from nothing: what it says now is what is the matter.
+                    return self.make_ready(query, logins);
+                }
+                // Of those who asked for this job.
+                Rung::NewProcess | Rung::OpenCircuit => break,
+            };
+            match taken {
+                Ok(()) => {
+                    tracing::debug!(%error, ?rung, "mended");
+                    return Ok(());
+                }
+                Err(refused @ Error::Pin { .. }) => return Err(refused),
+                Err(why) => tracing::debug!(%why, ?rung, "of no help"),
+            }
+        }
+        Work::of(self).leave_if(query, generation, &error);
+        Err(error)
     }
 
     /// Signs side by side with other lanes.
@@ -156,7 +199,7 @@ impl Owner {
         if self.together().key(query).is_some() {
             return Ok(());
         }
-        self.alone().twice(|work| work.key(query, logins).map(drop))
+        Work::of(self).twice(Some(&query.uri), |work| work.key(query, logins).map(drop))
     }
 
     fn generation(&self) -> u64 {
@@ -165,10 +208,6 @@ impl Owner {
 
     fn together(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn alone(&self) -> Work<'_> {
-        Work { owner: self, state: self.state.write().unwrap_or_else(PoisonError::into_inner) }
     }
 }
 
@@ -181,182 +220,18 @@ struct Attempt {
     had_signed: bool,
 }
 
+/// A try to sign that failed.
+struct Failed {
+    generation: u64,
+    had_signed: bool,
+    error: Error,
+}
+
 impl State {
     fn key(&self, query: &Arc<KeyQuery>) -> Option<Arc<SigningKey>> {
         self.running.as_ref()?.keys.get(query).cloned()
     }
 }
 
-/// The library, with nobody else inside it.
-struct Work<'a> {
-    owner: &'a Owner,
-    state: RwLockWriteGuard<'a, State>,
-}
-
-impl Work<'_> {
-    /// Does `act`, and once more with the library initialized anew when that may help.
-    fn twice<T>(&mut self, mut act: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        let fresh = self.state.running.is_none();
-        match act(self) {
-            Err(error) if self.may_heal(&error) => {
-                self.stop();
-                if fresh { Err(error) } else { act(self).inspect_err(|error| self.leave(error)) }
-            }
-            outcome => outcome,
-        }
-    }
-
-    fn attempt(&mut self, job: &Job, logins: &dyn Logins) -> Result<Answer, Error> {
-        match job {
-            Job::Find(query) | Job::Sign(query) => {
-                let key = self.key(query, logins)?;
-                Ok(Answer::Key(key.found(self.owner.generation())))
-            }
-            Job::Describe { login, whole } => {
-                if let Some(uri) = login {
-                    self.connect(uri, logins)?;
-                }
-                let path = self.owner.path.clone();
-                let description = describe::describe(path, &self.running()?.library, *whole)?;
-                Ok(Answer::Description(Box::new(description)))
-            }
-            Job::Certificates(uri) => {
-                let connection = self.connect(uri, logins)?;
-                describe::certificates(connection.keeper().as_ref()).map(Answer::Certificates)
-            }
-            Job::Provide { label } => {
-                let library = self.running()?.library.library().clone();
-                let provided = provision::provide(library.as_ref(), label, logins);
-                // Libraries number their slots anew when a device has been made.
-                self.stop();
-                provided.map(|uri| Answer::Provided(Box::new(uri)))
-            }
-            Job::Generate { device, pair } => {
-                let connection = self.connect_to_write(device, logins)?;
-                provision::generate(&connection, pair).map(|pair| Answer::Generated(Box::new(pair)))
-            }
-            Job::Delete { device, doomed } => {
-                let connection = self.connect_to_write(device, logins)?;
-                // Whoever signs with a key that is gone finds that out by itself; a new one may get its handle.
-                self.running()?.keys.clear();
-                delete::delete(&connection, doomed).map(Answer::Deleted)
-            }
-            Job::Store { device, certificate } => {
-                let connection = self.connect_to_write(device, logins)?;
-                provision::store(&connection, certificate).map(|stored| Answer::Stored(Box::new(stored)))
-            }
-            Job::Try { key, trial } => {
-                self.try_out(key, trial, &OneTry(logins)).map(|tried| Answer::Tried(Box::new(tried)))
-            }
-        }
-    }
-
-    fn try_out(&mut self, key: &Uri, trial: &Trial, logins: &OneTry<'_>) -> Result<Tried, Error> {
-        let ended = match trial {
-            Trial::Renew { .. } => self.end(),
-            Trial::Look | Trial::Sign { .. } | Trial::Pace { .. } => None,
-        };
-        let connection = self.connect(key, logins)?;
-        let bench = trial::Bench { connection, key, clock: &*self.owner.clock, logins };
-        match trial {
-            Trial::Look => bench.look(&self.owner.path).map(|seen| Tried::Particulars(Box::new(seen))),
-            Trial::Sign { algorithm, form } => bench.sign(*algorithm, *form).map(Tried::Form),
-            Trial::Pace { algorithm, form, threads, milliseconds } => {
-                let time = Duration::from_millis(*milliseconds);
-                bench.pace(*algorithm, *form, *threads, time).map(Tried::Pace)
-            }
-            Trial::Renew { algorithm, form } => {
-                let signed = bench.sign(*algorithm, *form)?.outcome;
-                Ok(Tried::Renewal(Renewal { ended, signed }))
-            }
-        }
-    }
-
-    fn key(&mut self, query: &Arc<KeyQuery>, logins: &dyn Logins) -> Result<Arc<SigningKey>, Error> {
-        if let Some(key) = self.state.key(query) {
-            return Ok(key);
-        }
-        let connection = self.connect(&query.uri, logins)?;
-        let key = Arc::new(SigningKey::find(connection, query)?);
-        self.running()?.keys.insert(query.clone(), key.clone());
-        Ok(key)
-    }
-
-    fn connect_to_write(&mut self, device: &Uri, logins: &dyn Logins) -> Result<Arc<Connection>, Error> {
-        let connection = self.connect(device, logins)?;
-        // The cheapest question that a lost device cannot answer, asked before anything is written.
-        object::matching(connection.keeper().as_ref(), ObjectClass::PrivateKey, Vec::new())?;
-        Ok(connection)
-    }
-
-    fn connect(&mut self, uri: &Uri, logins: &dyn Logins) -> Result<Arc<Connection>, Error> {
-        self.running()?.library.connect(uri, logins)
-    }
-
-    /// The library, loaded and initialized by now.
-    fn running(&mut self) -> Result<&mut Running, Error> {
-        if self.state.running.is_none() {
-            let library = match &self.state.loaded {
-                Some(library) => library.clone(),
-                None => {
-                    let binding =
-                        if self.owner.profile.module.force_v2 { Binding::Raw } else { Binding::Either };
-                    self.state.loaded.insert(load(&self.owner.path, binding)?).clone()
-                }
-            };
-            let (profile, now) = (&self.owner.profile, self.owner.clock.now());
-            let library = Initialized::new(&library, profile, self.state.unfinished, now)?;
-            let generation = self.owner.generation.fetch_add(1, Ordering::AcqRel) + 1;
-            tracing::debug!(library = %self.owner.path.display(), generation, "initialized");
-            self.state.running = Some(Running { keys: HashMap::new(), library });
-        }
-        self.state.running.as_mut().ok_or(Error::Closed)
-    }
-
-    fn may_heal(&self, error: &Error) -> bool {
-        let Some(running) = &self.state.running else { return false };
-        let long_ago = || self.since(running.library.since()) >= LOOK_AGAIN;
-        is_gone(error) || (is_absent(error) && (running.library.is_idle() || long_ago()))
-    }
-
-    fn since(&self, then: Instant) -> Duration {
-        self.owner.clock.now().since(then)
-    }
-
-    /// After a second failure: the next job begins from the start.
-    fn leave(&mut self, error: &Error) {
-        if self.may_heal(error) {
-            self.stop();
-        }
-    }
-
-    /// Stops the library that `generation` was; another lane may have done so already.
-    fn stop_if(&mut self, generation: u64) {
-        if self.owner.generation() == generation {
-            self.stop();
-        }
-    }
-
-    fn leave_if(&mut self, generation: u64, error: &Error) {
-        if self.owner.generation() == generation {
-            self.leave(error);
-        }
-    }
-
-    fn stop(&mut self) {
-        if let Some(error) = self.end() {
-            tracing::debug!(%error, "the library was not finalized");
-        }
-    }
-
-    /// Closes every session and finalizes the library; what it said when that failed.
-    fn end(&mut self) -> Option<Error> {
-        let Running { keys, library } = self.state.running.take()?;
-        drop(keys);
-        let failure = library.finalize().err();
-        // Somebody else may have finalized it already.
-        let finished = |why| is(why, "CKR_CRYPTOKI_NOT_INITIALIZED");
-        self.state.unfinished = !failure.as_ref().is_none_or(finished);
-        failure.map(|why| answered(&why))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ mod folder;
 mod module;
 mod pattern;
 mod placeholder;
+mod recovery;
 mod set;
 
 pub use self::{
@@ -30,6 +31,7 @@ pub use self::{
     error::ProfileError,
     module::{Finalize, Isolation, Module},
     placeholder::expand,
+    recovery::{Errors, Probe, ReinitKind},
     set::{Origin, Profiles},
 };
 
@@ -80,6 +82,9 @@ pub struct Profile {
     /// What it holds.
     #[serde(default)]
     pub objects: Objects,
+    /// What its errors mean.
+    #[serde(default)]
+    pub errors: Errors,
 }
 
 /// How far a profile can be relied on.
@@ -138,6 +143,7 @@ impl Profile {
             session: Session::default(),
             sign: Sign::default(),
             objects: Objects::default(),
+            errors: Errors::default(),
         }
     }
 
@@ -259,6 +265,28 @@ mod tests {
     }
 
     prop_compose! {
+        fn errors()(
+            codes in vec(select(vec!["CKR_DEVICE_ERROR", "0x80000384", "C_Sign:CKR_FUNCTION_FAILED"]), 0..3),
+            (process, random) in any::<(bool, bool)>(),
+            open_after in 1_u32..=100,
+            (first_retry_ms, more) in (10_u64..=5000, 0_u64..=5000),
+        ) -> Errors {
+            let codes: Vec<String> = codes.into_iter().map(str::to_owned).collect();
+            Errors {
+                reinit: codes.clone(),
+                transient: codes.clone(),
+                fatal: codes.clone(),
+                busy: codes,
+                reinit_kind: if process { ReinitKind::Process } else { ReinitKind::InPlace },
+                open_after,
+                first_retry_ms,
+                longest_retry_ms: first_retry_ms + more,
+                probe: if random { Probe::Random } else { Probe::Find },
+            }
+        }
+    }
+
+    prop_compose! {
         fn profile()(
             name in "[a-z0-9][a-z0-9-]{0,20}",
             texts in vec(select(WORDS.to_vec()), 1..4),
@@ -266,6 +294,7 @@ mod tests {
                 select(vec![Confidence::Tested, Confidence::Docs, Confidence::IssuesOnly, Confidence::Guess]),
             module in module(),
             login in login(),
+            errors in errors(),
             (rw, lanes, certificates) in (any::<bool>(), 1_u8..=32, any::<bool>()),
             ladder in select(vec![
                 vec![SignForm::Raw],
@@ -299,6 +328,7 @@ mod tests {
                     call_timeout_s,
                 },
                 objects: Objects { certificates },
+                errors,
                 ..Profile::unknown()
             }
         }

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cryptoki_sys::{CKR_SESSION_COUNT, CKR_USER_ALREADY_LOGGED_IN, CKR_USER_NOT_LOGGED_IN};
+
 use super::{
     Uri,
     calls::{Access, DeviceInfo, Failure, InitializeArguments, Library, Session, SessionState, Slot, User},
@@ -94,9 +96,37 @@ impl Initialized {
         self.since
     }
 
-    /// Whether no device is open.
-    pub(super) fn is_idle(&self) -> bool {
-        self.connections.is_empty()
+    /// Whether another device than `device` is open.
+    pub(super) fn has_others_than(&self, device: Option<&Uri>) -> bool {
+        let is_own = |open: &Connection| device.is_some_and(|uri| open.device.is_named_by(uri));
+        self.connections.iter().any(|open| !is_own(open))
+    }
+
+    /// New sessions on the device of `old`, which go in the place of its own. Without `logins`, the login must be there
+    /// still; with them, one that is gone is made again, unless its session is gone, too: then the device may be out.
+    pub(super) fn renew(
+        &mut self,
+        old: &Arc<Connection>,
+        logins: Option<&dyn Logins>,
+    ) -> Result<Arc<Connection>, Error> {
+        let said = |why: Failure| answered(&why);
+        if old.single {
+            return Err(said(Failure::Answered { function: "C_OpenSession", code: CKR_SESSION_COUNT }));
+        }
+        // A device that confirms the login and denies it has lost more than that.
+        if logins.is_some() && old.keeper().state().map_err(said)? == SessionState::User {
+            return Err(said(Failure::Answered { function: "C_Login", code: CKR_USER_ALREADY_LOGGED_IN }));
+        }
+        let info = self.library.device_info(old.slot).map_err(said)?;
+        if DeviceId::of(&info) != old.device {
+            return Err(not_found(&old.device.uri(), Vec::new()));
+        }
+        old.idle().clear();
+        // Opened before the old ones are closed: with the last session of a device its login ends.
+        let renewed = Arc::new(Connection::open(&self.library, &self.profile, old.slot, &info, logins)?);
+        self.connections.retain(|open| !Arc::ptr_eq(open, old));
+        self.connections.push(renewed.clone());
+        Ok(renewed)
     }
 
     /// The device that `uri` names, opened and logged in to.
@@ -106,7 +136,7 @@ impl Initialized {
         if let Some(open) = self.connections.iter().find(|open| open.device == device && open.slot == slot) {
             return Ok(open.clone());
         }
-        let connection = Arc::new(Connection::open(&self.library, &self.profile, slot, &info, logins)?);
+        let connection = Arc::new(Connection::open(&self.library, &self.profile, slot, &info, Some(logins))?);
         self.connections.push(connection.clone());
         Ok(connection)
     }
@@ -186,7 +216,7 @@ impl Connection {
         profile: &Arc<Profile>,
         slot: Slot,
         info: &DeviceInfo,
-        logins: &dyn Logins,
+        logins: Option<&dyn Logins>,
     ) -> Result<Self, Error> {
         let single = allows_one_session(info, profile);
         let keeper = library.open(slot, access(profile, single)).map_err(|why| answered(&why))?;
@@ -284,13 +314,14 @@ fn access(profile: &Profile, single: bool) -> Access {
     if single || profile.session.kind == SessionKind::Rw { Access::ReadWrite } else { Access::ReadOnly }
 }
 
-/// Logs in where the device wants it. One try for each PIN, after every check that costs none.
+/// Logs in where the device wants it. One try for each PIN, after every check that costs none. Without `logins`, it must
+/// be logged in to.
 fn log_in(
     library: &dyn Library,
     slot: Slot,
     session: &dyn Session,
     profile: &Profile,
-    logins: &dyn Logins,
+    logins: Option<&dyn Logins>,
 ) -> Result<(), Error> {
     let user = match profile.login.user_type {
         UserType::User => User::User,
@@ -307,6 +338,12 @@ fn log_in(
         if !wanted || is_logged_in(session) {
             return Ok(());
         }
+        let Some(logins) = logins else {
+            return Err(answered(&Failure::Answered {
+                function: "C_GetSessionInfo",
+                code: CKR_USER_NOT_LOGGED_IN,
+            }));
+        };
         match try_login(session, user, &LoginRequest::new(&info, Login::User), logins) {
             Ok(()) => return Ok(()),
             Err(Refusal { again: true, .. }) => {}

@@ -10,6 +10,14 @@ pub(in super::super) fn name(code: u64) -> String {
     }
 }
 
+/// The code of this name, as [`name`] gives it.
+pub(in super::super) fn of(name: &str) -> Option<u64> {
+    match NAMES.iter().find(|(_, known)| *known == name) {
+        Some((code, _)) => Some(*code),
+        None => u64::from_str_radix(name.strip_prefix("0x")?, 16).ok(),
+    }
+}
+
 macro_rules! names {
     ($($name:ident)*) => { &[$((cryptoki_sys::$name, stringify!($name))),*] };
 }
@@ -140,6 +148,10 @@ mod tests {
         assert_eq!(name(0x8000_0384), "0x80000384");
         assert_eq!(name(0x04), "0x00000004");
         assert_eq!(name(u64::MAX), "0xffffffffffffffff");
+        for code in [0x05, 0x04, 0x8000_0384, u64::MAX] {
+            assert_eq!(of(&name(code)), Some(code));
+        }
+        assert_eq!((of("CKR_NO_SUCH"), of("GENERAL_ERROR"), of("0xg")), (None, None, None));
     }
 
     #[test]

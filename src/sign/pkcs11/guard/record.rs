@@ -8,7 +8,7 @@ use super::super::{
     profile::LockoutScope,
     uri::{Uri, printable},
 };
-use crate::secret::Origin;
+use crate::{secret::Origin, sign::PinProblem};
 
 /// Without a person, no more tries than these are made since the last login that went well.
 pub const MOST_SPENT: u8 = 2;
@@ -186,8 +186,20 @@ impl PinRecord {
     /// The device was lost in the middle of a login and says now, and is known to say so truthfully, that no wrong PIN
     /// was entered.
     fn was_not_spent(&self, flags: PinFlags, flags_reliable: bool) -> bool {
-        let lost = self.answer.as_deref().is_none_or(|code| LOST.contains(&code));
-        flags_reliable && lost && self.flags == PinFlags::default() && flags == PinFlags::default()
+        flags_reliable
+            && self.says_nothing()
+            && self.flags == PinFlags::default()
+            && flags == PinFlags::default()
+    }
+
+    /// Why no try is made.
+    pub(in super::super) fn problem(&self) -> PinProblem {
+        if self.says_nothing() { PinProblem::CutShort } else { PinProblem::RefusedBefore }
+    }
+
+    /// Whether the last login ended without a word on the PIN.
+    fn says_nothing(&self) -> bool {
+        self.answer.as_deref().is_none_or(|code| LOST.contains(&code))
     }
 
     /// What stands between a program and the next try, as things are now.

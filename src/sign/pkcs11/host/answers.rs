@@ -27,7 +27,7 @@ impl Host {
                 FromHost::Ready { version } if version == env!("CARGO_PKG_VERSION") => {
                     let jobs = child.jobs.as_fd().try_clone_to_owned().map_err(|why| why.to_string())?;
                     let base = self.generation.load(Ordering::Acquire);
-                    *self.link() = Some(Link::over(Channel::over(jobs), base));
+                    *self.link() = Some(Link::over(Channel::over(jobs), base, self.clock.now()));
                 }
                 FromHost::Ready { version } => {
                     return Err(format!("is of version {version}, not {}", env!("CARGO_PKG_VERSION")));
@@ -41,7 +41,8 @@ impl Host {
         let (answer, base) = {
             let mut guard = self.link();
             let link = guard.as_mut().ok_or("answered before it greeted")?;
-            (link.take_piece(id, bytes, last)?, link.base)
+            let now = self.clock.now();
+            (link.take_piece(id, bytes, last, now, (&self.profile, &self.ladder))?, link.base)
         };
         let Some((mut answer, reply)) = answer else { return Ok(()) };
         match &mut answer {

@@ -1,10 +1,16 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     super::{
-        code::is_gone,
+        Uri,
         job::{Answer, Job},
+        ladder::{Ladder, Rung},
         login::Logins,
+        owner::LOOK_AGAIN,
         profile::Profile,
         queue::{Reply, Ticket},
     },
@@ -28,8 +34,13 @@ pub(super) struct Link {
     pub(super) base: u64,
     /// It has answered something.
     pub(super) answered: bool,
-    /// Answers in a row that said that the device is gone.
-    pub(super) gone: u32,
+    /// Jobs that the next process is to do, because a new one may find their device again.
+    pub(super) parked: Vec<InFlight>,
+    /// The device that the last answer said is gone: `Some(None)` where it is the library.
+    gone: Option<Option<Uri>>,
+    /// Devices that this process has done something with.
+    good: HashSet<Option<Uri>>,
+    since: Instant,
     /// A login has been authorised, and how it ended has not been told.
     pub(super) logging_in: bool,
     next: u64,
@@ -63,8 +74,33 @@ pub(super) enum Handed {
 type Settled = (Result<Answer, Error>, Box<dyn Reply>);
 
 impl Link {
-    pub(super) fn over(jobs: Channel, base: u64) -> Self {
-        Self { jobs, in_flight: HashMap::new(), base, answered: false, gone: 0, logging_in: false, next: 0 }
+    pub(super) fn over(jobs: Channel, base: u64, now: Instant) -> Self {
+        Self {
+            jobs,
+            in_flight: HashMap::new(),
+            base,
+            answered: false,
+            parked: Vec::new(),
+            gone: None,
+            good: HashSet::new(),
+            since: now,
+            logging_in: false,
+            next: 0,
+        }
+    }
+
+    /// Whether a new process should take its place: a device is gone for it, and nobody else waits for it.
+    pub(super) fn is_at_a_loss(&self, now: Instant, profile: &Profile) -> bool {
+        let renews = !self.parked.is_empty()
+            || self.gone.as_ref().is_some_and(|device| self.may_be_renewed(device.as_ref(), now, profile));
+        self.in_flight.is_empty() && renews
+    }
+
+    /// A new process costs all other devices of the library their sessions, and some libraries minutes.
+    fn may_be_renewed(&self, device: Option<&Uri>, now: Instant, profile: &Profile) -> bool {
+        let age = now.since(self.since);
+        let others = self.good.iter().any(|other| other.as_ref() != device);
+        if others { age >= LOOK_AGAIN } else { age >= profile.errors.pauses().0 }
     }
 
     /// Gives the process a job. What it is to sign is made now: the device's turn has come, as far as can be told from
@@ -103,13 +139,31 @@ impl Link {
         id: u64,
         bytes: Vec<u8>,
         last: bool,
+        now: Instant,
+        (profile, ladder): (&Profile, &Ladder),
     ) -> Result<Option<Settled>, String> {
         let flight = self.in_flight.get_mut(&id).ok_or("answered a job that it was not given")?;
         let Some(mut answer) = flight.pieces.take(bytes, last)? else { return Ok(None) };
         self.answered = true;
-        let is_gone = answer.as_ref().is_err_and(is_gone);
-        self.gone = if is_gone { self.gone.saturating_add(1) } else { 0 };
         let Some(flight) = self.in_flight.remove(&id) else { return Ok(None) };
+        let device = flight.job.device();
+        self.gone = None;
+        match &answer {
+            Ok(_) => {
+                self.good.insert(device);
+            }
+            Err(error) if ladder.has(Rung::NewProcess, error) => {
+                if ladder.is_by_process()
+                    && flight.may_be_done_again(now)
+                    && self.may_be_renewed(device.as_ref(), now, profile)
+                {
+                    self.parked.push(flight);
+                    return Ok(None);
+                }
+                self.gone = Some(device);
+            }
+            Err(_) => {}
+        }
         if let Ok(Answer::Signature(signature)) = &mut answer {
             // It did not come back over the socket.
             signature.message = flight.message.map(|(message, _)| message).unwrap_or_default();
@@ -143,6 +197,11 @@ impl InFlight {
     /// Whether it changes nothing, and may be done once more.
     pub(super) fn is_repeatable(&self) -> bool {
         matches!(self.job, Job::Sign(_) | Job::Find(_) | Job::Certificates(_))
+    }
+
+    /// Whether the next process may do it: it was not done again already.
+    fn may_be_done_again(&self, now: Instant) -> bool {
+        self.is_repeatable() && !self.again && !self.is_stale(now)
     }
 
     /// Whether its message is too old to be signed by another process.

@@ -11,12 +11,16 @@ use super::{
     error::Problem,
     pattern, placeholder,
 };
+use crate::sign::pkcs11::ladder;
 
 /// The most sessions and threads that a device may be given.
 const MOST_LANES: u8 = 32;
 
 /// Longest PIN that any library takes, in bytes.
 const LONGEST_PIN: u32 = 4096;
+
+/// The longest pause before a device is asked again, in milliseconds.
+const LONGEST_RETRY: u64 = 600_000;
 
 /// The first thing that is wrong with `profile`.
 pub(super) fn check(profile: &Profile) -> Result<(), Problem> {
@@ -25,7 +29,8 @@ pub(super) fn check(profile: &Profile) -> Result<(), Problem> {
     module(profile)?;
     login(profile)?;
     session(profile)?;
-    sign(profile)
+    sign(profile)?;
+    errors(profile)
 }
 
 fn identity(profile: &Profile) -> Result<(), Problem> {
@@ -153,6 +158,26 @@ fn sign(profile: &Profile) -> Result<(), Problem> {
     })
 }
 
+fn errors(profile: &Profile) -> Result<(), Problem> {
+    let errors = &profile.errors;
+    for (key, list) in [
+        ("errors.reinit", &errors.reinit),
+        ("errors.transient", &errors.transient),
+        ("errors.fatal", &errors.fatal),
+        ("errors.busy", &errors.busy),
+    ] {
+        if let Some(fault) = list.iter().find_map(|text| ladder::fault(text)) {
+            return refuse(key, fault);
+        }
+    }
+    within("errors.open_after", errors.open_after.into(), 1, 100)?;
+    within("errors.first_retry_ms", errors.first_retry_ms, 10, LONGEST_RETRY)?;
+    within("errors.longest_retry_ms", errors.longest_retry_ms, 10, LONGEST_RETRY)?;
+    ensure("errors.longest_retry_ms", errors.first_retry_ms <= errors.longest_retry_ms, || {
+        format!("is at least first_retry_ms, {}", errors.first_retry_ms)
+    })
+}
+
 fn ensure(key: &str, holds: bool, problem: impl FnOnce() -> String) -> Result<(), Problem> {
     if holds { Ok(()) } else { refuse(key, problem()) }
 }
@@ -213,6 +238,7 @@ sources = ["https://example.com/"]
         assert_eq!(profile.module, unknown.module);
         assert_eq!((profile.login, profile.session), (unknown.login, unknown.session));
         assert_eq!((profile.sign, profile.objects), (unknown.sign, unknown.objects));
+        assert_eq!(profile.errors, unknown.errors);
         check(&Profile::unknown()).map_err(|problem| problem.problem).unwrap();
     }
 
@@ -245,6 +271,15 @@ sources = ["https://example.com/"]
             ("[sign]\nladder = []", "sign.ladder"),
             ("[sign]\nladder = [\"raw\", \"raw\"]", "sign.ladder"),
             ("[sign]\ncall_timeout_s = 121", "sign.call_timeout_s"),
+            ("[errors]\nreinit = [\"CKR_NO_SUCH\"]", "errors.reinit"),
+            ("[errors]\ntransient = [\"Sign:CKR_DEVICE_ERROR\"]", "errors.transient"),
+            ("[errors]\nbusy = [\"C_Login:CKR_DEVICE_ERROR\"]", "errors.busy"),
+            ("[errors]\nfatal = [\"CKR_PIN_INCORRECT\"]", "errors.fatal"),
+            ("[errors]\nfatal = [\"0xZ\"]", "errors.fatal"),
+            ("[errors]\nopen_after = 0", "errors.open_after"),
+            ("[errors]\nfirst_retry_ms = 9", "errors.first_retry_ms"),
+            ("[errors]\nlongest_retry_ms = 600001", "errors.longest_retry_ms"),
+            ("[errors]\nlongest_retry_ms = 100", "errors.longest_retry_ms"),
             ("[sign]\ncontext_login = \"forbidden\"\nalways_auth = \"yes\"", "sign.always_auth"),
             ("[sign]\ncontext_login = \"forbidden\"\ncontext_pin = \"separate\"", "sign.context_pin"),
         ] {

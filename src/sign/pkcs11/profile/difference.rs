@@ -105,6 +105,27 @@ const FIELDS: &[(&str, &str)] = &[
         "objects.certificates",
         "The device holds no certificates: give them in a file (chain, or the client's certificate).",
     ),
+    ("errors.reinit", "These errors mean that the device or its link is gone; the library is started anew."),
+    ("errors.transient", "These errors pass by themselves; the same is asked once more, on a new session."),
+    ("errors.fatal", "Nothing helps against these errors; they are the answer."),
+    (
+        "errors.busy",
+        "These errors mean that the device has too much to do; it is not broken, and asked again later.",
+    ),
+    (
+        "errors.reinit_kind",
+        "C_Finalize and C_Initialize do not bring this library back: its process is started anew instead.",
+    ),
+    ("errors.open_after", "After so many failures within a minute the device is left alone for a while."),
+    (
+        "errors.first_retry_ms",
+        "A device that was left alone is asked again after so many milliseconds, then after twice as many.",
+    ),
+    ("errors.longest_retry_ms", "It is asked again after so many milliseconds at the latest."),
+    (
+        "errors.probe",
+        "The library searches in what it remembers, so a device that was away is asked for a random number.",
+    ),
 ];
 
 impl Profile {
@@ -144,6 +165,7 @@ mod tests {
             ("session", "Session"),
             ("sign", "Sign"),
             ("objects", "Objects"),
+            ("errors", "Errors"),
         ];
         let mut known = BTreeSet::new();
         for (section, definition) in sections {

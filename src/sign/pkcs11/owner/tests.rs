@@ -1,0 +1,286 @@
+//! The ladder at work, on a library that answers what a test wants.
+
+use std::{path::Path, sync::MutexGuard, time::UNIX_EPOCH};
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use secrecy::SecretString;
+
+use super::{
+    super::{
+        Pin, Uri,
+        calls::{
+            User, code_name,
+            fake::{Fake, Outcome},
+        },
+        guard::{Guard, PinRecords},
+        login::{Guarded, LoginOutcome, LoginRequest},
+        session::asks_for_no_pin,
+    },
+    *,
+};
+use crate::{clock::ManualClock, jose::Algorithm, sign::PinProblem};
+
+/// A library in one process after another, and what its parent remembers of PINs.
+struct Desk {
+    fake: Fake,
+    clock: Arc<ManualClock>,
+    guard: Arc<Guard>,
+    profile: Arc<Profile>,
+    generation: Arc<AtomicU64>,
+    owner: Owner,
+    query: Arc<KeyQuery>,
+}
+
+/// The parent's logins, seen from a process that may die in the middle of one.
+struct Wire {
+    fake: Fake,
+    guarded: Guarded,
+}
+
+impl Logins for Wire {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.guarded.turn()
+    }
+
+    fn authorize(&self, request: &LoginRequest) -> Result<Option<SecretString>, PinProblem> {
+        if self.fake.inside().dead.is_some() {
+            return Err(PinProblem::Missing);
+        }
+        self.guarded.authorize(request)
+    }
+
+    fn ended(&self, request: &LoginRequest, outcome: &LoginOutcome) -> bool {
+        self.fake.inside().dead.is_none() && self.guarded.ended(request, outcome)
+    }
+}
+
+impl Desk {
+    fn new(profile: Profile) -> Self {
+        let (fake, clock, profile) = (Fake::default(), ManualClock::at(UNIX_EPOCH), Arc::new(profile));
+        let guard = Arc::new(Guard::new(Path::new("/m.so"), PinRecords::Memory, clock.clone()));
+        let uri: Uri = "pkcs11:token=ci;object=grant".parse().unwrap();
+        let query = Arc::new(KeyQuery { uri, algorithm: Algorithm::RS256 });
+        let generation = Arc::default();
+        let owner = Owner::over(&fake, &profile, &clock, &generation);
+        Self { fake, clock, guard, profile, generation, owner, query }
+    }
+
+    fn sign(&self) -> Result<Answer, Error> {
+        let pin = Pin::new(|| Ok(Some(SecretString::from("1234"))));
+        let guarded = Guarded::new(self.guard.clone(), Some(pin), self.profile.clone());
+        let logins = Wire { fake: self.fake.clone(), guarded };
+        let make: MakeMessage = Box::new(|| b"m".to_vec());
+        let answer = self.owner.answer(&Job::Sign(self.query.clone()), Some(make), None, &logins);
+        if self.fake.inside().dead.is_some() {
+            logins.guarded.lost();
+        }
+        answer
+    }
+
+    fn restart(&mut self) {
+        self.fake.restart();
+        self.owner = Owner::over(&self.fake, &self.profile, &self.clock, &self.generation);
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        ["C_Initialize", "C_Login", "C_OpenSession"].map(|function| self.fake.count(function))
+    }
+}
+
+impl Owner {
+    fn over(
+        fake: &Fake,
+        profile: &Arc<Profile>,
+        clock: &Arc<ManualClock>,
+        generation: &Arc<AtomicU64>,
+    ) -> Self {
+        let owner = Self::new("/m.so".into(), profile.clone(), clock.clone(), generation.clone());
+        owner.state.write().unwrap().loaded = Some(Arc::new(fake.clone()));
+        owner
+    }
+}
+
+const SESSION_HANDLE_INVALID: u64 = 0xb3;
+const USER_NOT_LOGGED_IN: u64 = 0x101;
+const DEVICE_ERROR: u64 = 0x30;
+const GENERAL_ERROR: u64 = 0x05;
+
+fn answers(code: u64) -> Outcome {
+    Outcome::Answers(code)
+}
+
+#[test]
+fn a_dead_session_is_replaced_without_a_login_and_its_key_is_another_generation() {
+    let desk = Desk::new(Profile::unknown());
+    desk.sign().unwrap();
+    let (before, generation) = (desk.counts(), desk.owner.generation());
+    desk.fake.inside().calls.push_back(answers(SESSION_HANDLE_INVALID));
+    desk.sign().unwrap();
+    let [starts, logins, sessions] = desk.counts();
+    assert_eq!([starts, logins], [before[0], before[1]]);
+    assert_eq!(sessions - before[2], 2, "one that holds the login, one that signs");
+    assert_eq!(desk.owner.generation(), generation + 1);
+}
+
+#[test]
+fn a_login_that_is_lost_is_made_once_more_and_then_the_library_is_started_anew() {
+    let desk = Desk::new(Profile::unknown());
+    desk.sign().unwrap();
+    let before = desk.counts();
+    desk.fake.inside().logged_in = false;
+    desk.sign().unwrap();
+    assert_eq!(desk.counts()[..2], [before[0], before[1] + 1], "a login, and no start");
+    // It is lost, and denied by a device that confirms it.
+    desk.fake.inside().calls.push_back(answers(USER_NOT_LOGGED_IN));
+    desk.sign().unwrap();
+    assert_eq!(desk.counts()[..2], [before[0] + 1, before[1] + 2], "a start, and its login");
+    desk.fake.inside().always = Some(USER_NOT_LOGGED_IN);
+    let error = desk.sign().unwrap_err();
+    assert!(matches!(error, Error::Device { .. }), "{error}");
+    desk.fake.inside().always = None;
+    desk.sign().unwrap();
+    assert_eq!(desk.fake.inside().log.iter().filter(|(_, code)| code.is_some()).count(), 0);
+}
+
+#[test]
+fn a_device_that_fails_for_good_costs_a_request_two_starts_at_most() {
+    for code in [DEVICE_ERROR, GENERAL_ERROR, 0x8000_0384] {
+        let desk = Desk::new(Profile::unknown());
+        desk.sign().unwrap();
+        let before = desk.counts();
+        desk.fake.inside().always = Some(code);
+        for round in 1..5 {
+            desk.sign().unwrap_err();
+            assert!(desk.counts()[0] - before[0] <= round, "{code:x}: {:?}", desk.counts());
+        }
+        desk.fake.inside().always = None;
+        desk.sign().unwrap();
+    }
+}
+
+#[test]
+fn nobody_finalizes_while_a_lane_is_inside() {
+    let desk = Desk::new(Profile::unknown());
+    desk.sign().unwrap();
+    std::thread::scope(|scope| {
+        for lane in 0..4 {
+            let desk = &desk;
+            scope.spawn(move || {
+                for round in 0..40 {
+                    if lane == 0 && round % 4 == 0 {
+                        desk.fake.inside().calls.push_back(answers(DEVICE_ERROR));
+                    }
+                    let _ = desk.sign();
+                }
+            });
+        }
+    });
+    assert!(desk.fake.count("C_Finalize") > 1, "it was initialized anew");
+    assert!(!desk.fake.inside().was_finalized_in_use);
+    desk.fake.inside().calls.clear();
+    desk.sign().unwrap();
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Sign { calls: Vec<Outcome>, logins: Vec<Outcome> },
+    Restart,
+    Advance(u64),
+}
+
+fn outcome(well: u32) -> impl Strategy<Value = Outcome> {
+    let named = select(vec![
+        0x05,
+        0x06,
+        0x30,
+        0x31,
+        0x32,
+        0x54,
+        0x60,
+        0x70,
+        0x82,
+        0x90,
+        0x91,
+        0xa0,
+        0xa1,
+        0xa2,
+        0xa3,
+        0xa4,
+        0xb0,
+        0xb1,
+        0xb3,
+        0xe0,
+        0xe1,
+        0x100,
+        0x101,
+        0x102,
+        0x190,
+        0x191,
+        0x8000_0384,
+    ]);
+    prop_oneof![
+        well => Just(Outcome::Well),
+        6 => named.prop_map(Outcome::Answers),
+        1 => (1_u64..0x205).prop_map(Outcome::Answers),
+        1 => Just(Outcome::Dies),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (vec(outcome(40), 0..60), vec(outcome(6), 0..4))
+            .prop_map(|(calls, logins)| Step::Sign { calls, logins }),
+        1 => Just(Step::Restart),
+        1 => (1_u64..100_000).prop_map(Step::Advance),
+    ]
+}
+
+/// Whether a C_Login that ended so tells nothing of a PIN that was tried.
+fn is_explained(user: User, code: Option<u64>) -> bool {
+    code.is_none_or(|code| user == User::ContextSpecific && asks_for_no_pin(&code_name(code)))
+}
+
+proptest! {
+    #[test]
+    fn no_path_leads_from_a_refused_login_to_another(
+        steps in vec(step(), 1..25),
+        always_authenticate: bool,
+        by_process: bool,
+        moved in vec((0..4_usize, 1_u64..0x205), 0..6),
+    ) {
+        let mut profile = Profile::unknown();
+        if by_process {
+            profile.errors.reinit_kind = super::super::profile::ReinitKind::Process;
+        }
+        for (list, code) in moved {
+            let errors = &mut profile.errors;
+            let lists = [&mut errors.reinit, &mut errors.transient, &mut errors.fatal, &mut errors.busy];
+            lists.into_iter().nth(list).unwrap().push(code_name(code));
+        }
+        let mut desk = Desk::new(profile);
+        desk.fake.inside().always_authenticate = always_authenticate;
+        for step in steps {
+            match step {
+                Step::Sign { calls, logins } => {
+                    {
+                        let mut inside = desk.fake.inside();
+                        inside.calls = calls.into();
+                        inside.logins = logins.into();
+                    }
+                    let _ = desk.sign();
+                    if desk.fake.inside().dead.is_some() {
+                        desk.restart();
+                    }
+                }
+                Step::Restart => desk.restart(),
+                Step::Advance(seconds) => desk.clock.advance(Duration::from_secs(seconds)),
+            }
+            for kind in [User::User, User::ContextSpecific] {
+                let log = desk.fake.inside().log.clone();
+                let mut of_kind = log.iter().filter(|(user, _)| *user == kind);
+                let refused = of_kind.position(|(user, code)| !is_explained(*user, *code));
+                prop_assert!(refused.is_none() || of_kind.next().is_none(), "{log:?}");
+            }
+        }
+    }
+}
