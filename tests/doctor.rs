@@ -11,6 +11,8 @@
 
 #[path = "doctor/device.rs"]
 mod device;
+#[path = "doctor/eseal.rs"]
+mod eseal;
 #[path = "doctor/init.rs"]
 mod init;
 #[path = "doctor/mistakes.rs"]

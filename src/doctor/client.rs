@@ -31,6 +31,13 @@ pub(super) async fn check(
     }
     let named = tokens.iter().find(|token| token.client == client.name);
     let Some(Ok(named)) = named.map(|token| ward.pipeline.token(&token.name)) else { return };
+    match named.client().check_unattended(&ward.call()).await {
+        None => {}
+        Some(Ok(())) => findings.ok("unattended", &client.name, "the seal signs with nobody there"),
+        Some(Err(error)) => {
+            findings.warning("unattended", &client.name, error.to_string(), error.remedy());
+        }
+    }
     match named.client().prove(&ward.call()).await {
         Err(error) => failed("identity", &client.name, &error, findings),
         Ok(proven) => {
@@ -45,7 +52,8 @@ pub(super) async fn check(
             };
             findings.ok("identity", &client.name, said);
             if let Some(chain) = proven.chain() {
-                certificate::check(client, Way::Business, chain, ward.clock().wall(), findings);
+                let way = if client.is_eseal() { Way::Eseal } else { Way::Business };
+                certificate::check(client, way, chain, ward.clock().wall(), findings);
             }
         }
     }
