@@ -21,7 +21,7 @@ use segl::{
     call::Call,
     clock::{BoxFuture, Clock, SystemClock},
     grant::TokenRequest,
-    token::{AccessToken, Cached, DEFAULT_CAPACITY, Error, Provenance, TokenSource},
+    token::{AccessToken, Cached, DEFAULT_CAPACITY, Error, Outage, Provenance, TokenSource},
 };
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl TokenSource for Issuing {
         Box::pin(std::future::ready(Ok(token)))
     }
 
-    fn trouble(&self) -> Option<Error> {
+    fn outage(&self) -> Option<Outage> {
         None
     }
 }

@@ -168,7 +168,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Scopes(command) => scopes::run(&command, context, out),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(command) => sandbox::run(*command, context, out).await,
-        Command::Config(command) => config::run(command, context, out),
+        Command::Config(command) => config::run(command, context, out).await,
         Command::Completions(command) => command.run(&mut Cli::command(), out),
         Command::Man(command) => command.run(Cli::command(), out),
     }

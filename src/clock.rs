@@ -4,6 +4,12 @@
 //! time* is what token life, deadlines and backoff count in; nobody sets it, and it runs on while the machine is
 //! suspended (`CLOCK_BOOTTIME`), so that a laptop does not wake up with a "fresh" token of yesterday.
 
+mod offset;
+mod spell;
+
+pub use self::offset::{Moment, Offset};
+pub(crate) use self::spell::Spell;
+
 use std::{
     fmt,
     future::Future,
@@ -17,6 +23,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, macros::format_description};
 use tokio::sync::watch;
 
 /// A future in a box: what object-safe seams return.
@@ -72,6 +79,20 @@ pub trait Clock: Send + Sync + fmt::Debug {
 #[must_use]
 pub fn numeric_date(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// `at` for people: `2026-11-21 10:15:00 UTC`.
+#[must_use]
+pub fn utc(at: SystemTime) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    OffsetDateTime::from(at).format(format).unwrap_or_else(|_| "an unknown time".into())
+}
+
+/// `at` for programs (RFC 3339), in whole seconds: `2026-11-21T10:15:00Z`.
+#[must_use]
+pub fn rfc3339(at: SystemTime) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    OffsetDateTime::from(at).format(format).unwrap_or_default()
 }
 
 /// The machine's own clocks.

@@ -1,6 +1,7 @@
 //! The one way out: HTTPS with deadlines and limits, no redirects, and plain HTTP to this machine only. Addresses that
 //! somebody else wrote are looked at before they are followed (`foreign`).
 
+mod date;
 mod foreign;
 
 pub use self::foreign::Reach;
@@ -12,14 +13,14 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{
-    StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use crate::{call::Call, clock::Clock};
+use crate::{
+    call::Call,
+    clock::{Clock, Instant, Moment, Offset},
+};
 
 /// The largest body read from a server. Tokens are a few kilobytes.
 pub const LARGEST_BODY: usize = 1 << 20;
@@ -137,8 +138,10 @@ impl fmt::Debug for Request<'_> {
 pub struct Response {
     /// HTTP status.
     pub status: u16,
-    /// `Retry-After`, when it is a number of seconds.
+    /// `Retry-After` of a server that cannot serve at the moment.
     pub retry_after: Option<Duration>,
+    /// How far this machine's clock is from the server's, by its `Date`.
+    pub clock: Option<Offset>,
     /// The body: it may hold a token.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -189,9 +192,44 @@ impl Http {
         let host = host_and_port(request.url);
         let client = self.client_for(request.url)?;
         tokio::select! {
-            response = exchange(client, &request, &host) => response,
-            () = self.clock.sleep_until(call.deadline()) => Err(Error::Timeout(host.clone())),
+            response = self.exchange(client, &request, &host) => response,
+            () = self.clock.sleep_until(self.deadline(call)) => Err(Error::Timeout(host.clone())),
         }
+    }
+
+    /// When an exchange ends at the latest: by our clock and not by the client's timers, which stand still in suspend.
+    fn deadline(&self, call: &Call) -> Instant {
+        call.deadline().min(self.clock.now() + self.options.timeout)
+    }
+
+    async fn exchange(
+        &self,
+        client: &reqwest::Client,
+        request: &Request<'_>,
+        host: &str,
+    ) -> Result<Response, Error> {
+        let failed = |why: reqwest::Error| named(&why, host);
+        let sent = Moment::of(&*self.clock);
+        let mut answer = prepared(client, request)?.send().await.map_err(failed)?;
+        let received = Moment::of(&*self.clock);
+        let mut body = Zeroizing::new(Vec::with_capacity(8 << 10));
+        while let Some(piece) = answer.chunk().await.map_err(failed)? {
+            if body.len() + piece.len() > LARGEST_BODY {
+                return Err(Error::TooLarge(host.into()));
+            }
+            body.extend_from_slice(&piece);
+        }
+        let date = date::of(answer.headers());
+        let mut response = Response {
+            status: answer.status().as_u16(),
+            retry_after: None,
+            clock: date.and_then(|date| Offset::measured(sent, received, date)),
+            body,
+        };
+        if response.is_unavailable() {
+            response.retry_after = date::retry_after(answer.headers(), date.unwrap_or(received.wall));
+        }
+        Ok(response)
     }
 
     fn client_for(&self, url: &Url) -> Result<&reqwest::Client, Error> {
@@ -248,7 +286,6 @@ fn builder(options: &Options) -> reqwest::ClientBuilder {
         .retry(reqwest::retry::never())
         .referer(false)
         .connect_timeout(options.connect_timeout)
-        .timeout(options.timeout)
 }
 
 /// The system's authorities for TLS, and those of the options.
@@ -265,23 +302,6 @@ fn with_authorities(
     } else {
         Err(Error::Setup("extra_ca holds no certificate".into()))
     }
-}
-
-async fn exchange(client: &reqwest::Client, request: &Request<'_>, host: &str) -> Result<Response, Error> {
-    let failed = |why: reqwest::Error| named(&why, host);
-    let mut answer = prepared(client, request)?.send().await.map_err(failed)?;
-    let mut body = Zeroizing::new(Vec::with_capacity(8 << 10));
-    while let Some(piece) = answer.chunk().await.map_err(failed)? {
-        if body.len() + piece.len() > LARGEST_BODY {
-            return Err(Error::TooLarge(host.into()));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(Response {
-        status: answer.status().as_u16(),
-        retry_after: retry_after(answer.headers(), answer.status()),
-        body,
-    })
 }
 
 fn prepared(client: &reqwest::Client, request: &Request<'_>) -> Result<reqwest::RequestBuilder, Error> {
@@ -305,13 +325,6 @@ fn prepared(client: &reqwest::Client, request: &Request<'_>) -> Result<reqwest::
         builder = builder.header(AUTHORIZATION, value);
     }
     Ok(builder)
-}
-
-fn retry_after(headers: &HeaderMap, status: StatusCode) -> Option<Duration> {
-    if !(status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS) {
-        return None;
-    }
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn named(why: &reqwest::Error, host: &str) -> Error {
@@ -419,7 +432,12 @@ mod tests {
             bearer: Some("s3cret"),
             form: Some(&[("assertion", "s3cret")]),
         };
-        let response = Response { status: 200, retry_after: None, body: Zeroizing::new(b"s3cret".to_vec()) };
+        let response = Response {
+            status: 200,
+            retry_after: None,
+            clock: None,
+            body: Zeroizing::new(b"s3cret".to_vec()),
+        };
         assert!(!format!("{request:?}{response:?}").contains("s3cret"));
         assert!(!format!("{response:?}").contains("115, 51"));
     }

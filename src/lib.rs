@@ -26,6 +26,8 @@
 //! | wire | [`Pipeline::new`](pipeline::Pipeline::new): touches neither network nor device |
 //! | keep warm | [`Pipeline::start`](pipeline::Pipeline::start), for tokens with `keep_warm = true` |
 //! | ask | [`Pipeline::token`](pipeline::Pipeline::token) by name, then [`NamedToken::token`](pipeline::NamedToken::token) |
+//! | require the keys | [`Pipeline::require_signers`](pipeline::Pipeline::require_signers), where a start without them is to fail |
+//! | see what works | [`Pipeline::readiness`](pipeline::Pipeline::readiness): signers, authorities, tokens |
 //! | ask for a customer | [`NamedToken::request`](pipeline::NamedToken::request) with [`Overrides`](pipeline::Overrides), then [`NamedToken::source`](pipeline::NamedToken::source) |
 //! | use | [`AccessToken::secret`](token::AccessToken::secret) in an `Authorization: Bearer` header |
 //! | end | [`Pipeline::shutdown`](pipeline::Pipeline::shutdown) |

@@ -5,44 +5,48 @@
 
 mod client;
 mod error;
+mod named;
+mod readiness;
 mod signers;
 
 pub use self::{
     client::{Client, endpoints},
     error::Error,
+    named::{FirstCall, NamedToken, Overrides},
+    readiness::{AuthorityReadiness, NotReady, Readiness, SignerReadiness, State, TokenReadiness},
     signers::{device, http_options, signer, signing_device},
 };
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
     sync::Arc,
     time::Duration,
 };
 
-use self::signers::Signers;
+use tokio::task::JoinSet;
+use url::Url;
+
+use self::{readiness::Contacts, signers::Signers};
 use crate::{
     call::Call,
     clock::Clock,
-    config::{self, Config, ConsumerOrg},
-    grant::{InvalidRequest, TokenRequest},
+    config::{self, Config},
     http::Http,
     sign::{
         Credential, Signer,
         pkcs11::{Modules, Profiles},
     },
-    token::{
-        self, AccessToken, Altinn, Authority, Cached, Customs, DEFAULT_CAPACITY, Exchange, TEST_AUTH,
-        TestAuth, TokenSource,
-    },
+    token::{Altinn, Authority, Cached, Contact, Customs, DEFAULT_CAPACITY, Exchange, TokenSource},
 };
 
 /// Everything that a configuration names, wired.
 #[derive(Debug)]
 pub struct Pipeline {
     tokens: BTreeMap<String, NamedToken>,
+    clients: BTreeMap<String, Arc<Client>>,
     caches: Vec<Cached>,
     signers: Signers,
+    contacts: Contacts,
     http: Arc<Http>,
     clock: Arc<dyn Clock>,
 }
@@ -71,33 +75,43 @@ impl Pipeline {
         let http = Arc::new(Http::new(signers::http_options(&config.http)?, clock.clone()));
         let mut house = Pipeline {
             tokens: BTreeMap::new(),
+            clients: BTreeMap::new(),
             caches: Vec::new(),
             signers: Signers::new(config, clock.clone(), profiles)?,
+            contacts: Contacts::default(),
             http: http.clone(),
             clock: clock.clone(),
         };
-        let mut clients = BTreeMap::new();
         for (name, client) in &config.clients {
             client::warn_of_expiry(client, &*clock);
             let signer = house.signers.named(&client.signer)?;
             let identity = signers::identity(client, config.signers.get(&client.signer), &*clock)?;
             let seals = if client.is_eseal() { house.signers.seals(&client.signer) } else { Vec::new() };
             let credential = Arc::new(Credential::new(identity, signer));
-            clients.insert(name.as_str(), Arc::new(Client::new(client, credential, seals, &http, &clock)?));
+            let contact = house.contact(Authority::Maskinporten, &client.environment.issuer);
+            let client = Client::new(client, credential, seals, contact, &http, &clock)?;
+            house.clients.insert(name.clone(), Arc::new(client));
         }
         // Tokens of one client and one exchange share a cache, so that the same request is made once.
         let mut shared: HashMap<(&str, Option<&config::Exchange>), Cached> = HashMap::new();
         for (name, token) in &config.tokens {
-            let client =
-                clients.get(token.client.as_str()).ok_or_else(|| Error::unknown("client", &token.client))?;
+            let client = house.clients.get(&token.client).cloned();
+            let client = client.ok_or_else(|| Error::unknown("client", &token.client))?;
+            let exchange = token.exchange.as_ref().map(|exchange| {
+                let (authority, base) = counterparty(exchange);
+                (exchange, house.contact(authority, base.as_str()))
+            });
+            let mut contacts = vec![client.contact.clone()];
+            contacts.extend(exchange.iter().map(|(_, contact)| contact.clone()));
             let cache = shared.entry((&token.client, token.exchange.as_ref())).or_insert_with(|| {
-                let source = source_of(token, client, &http, &clock);
+                let source = source_of(exchange, &client, &http, &clock);
                 Cached::new(source, clock.clone(), DEFAULT_CAPACITY)
             });
             let named = NamedToken {
                 config: token.clone(),
-                client: client.clone(),
+                client,
                 cache: cache.clone(),
+                contacts,
                 http: http.clone(),
             };
             house.tokens.insert(name.clone(), named);
@@ -143,6 +157,42 @@ impl Pipeline {
         &self.http
     }
 
+    /// What works at the moment, as far as is known: plain data, for a probe of whoever runs the program. Touches
+    /// neither network nor device.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        readiness::of(self)
+    }
+
+    /// Makes sure that every signer is there: its key is asked for and, where a client goes with it, compared with the
+    /// client's certificate. Nothing is signed and nothing is sent. For programs that are not to start without their
+    /// keys; without this call they start, and the first request that needs a signature says what is missing.
+    ///
+    /// # Errors
+    /// [`NotReady`]: the first signer, by name, that is not.
+    pub async fn require_signers(&self, call: &Call) -> Result<(), NotReady> {
+        let mut looks: JoinSet<Result<(), NotReady>> = JoinSet::new();
+        for (name, signer) in self.signers.iter() {
+            let (name, signer, call) = (name.clone(), signer.clone(), call.clone());
+            looks.spawn(async move {
+                signer.key(&call).await.map(drop).map_err(|error| NotReady::new(&name, error))
+            });
+        }
+        for client in self.clients.values() {
+            let (client, call) = (client.clone(), call.clone());
+            looks.spawn(async move {
+                client.prove(&call).await.map(drop).map_err(|error| NotReady::new(&client.signer_name, error))
+            });
+        }
+        let mut missing: Vec<NotReady> = looks.join_all().await.into_iter().filter_map(Result::err).collect();
+        missing.sort_by(|one, other| one.name.cmp(&other.name));
+        missing.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn contact(&mut self, authority: Authority, address: &str) -> Arc<Contact> {
+        self.contacts.with(authority, address, || Contact::new(authority, self.clock.clone()))
+    }
+
     /// Starts keeping warm what the configuration wants warm. Must be called within a Tokio runtime.
     pub fn start(&self) {
         for token in self.tokens.values().filter(|token| token.config.keep_warm) {
@@ -163,177 +213,27 @@ impl Pipeline {
     }
 }
 
+fn counterparty(exchange: &config::Exchange) -> (Authority, &Url) {
+    match exchange {
+        config::Exchange::Customs { base } => (Authority::Customs, base),
+        config::Exchange::Altinn { base, .. } => (Authority::Altinn, base),
+    }
+}
+
 fn source_of(
-    token: &config::Token,
+    exchange: Option<(&config::Exchange, Arc<Contact>)>,
     client: &Client,
     http: &Arc<Http>,
     clock: &Arc<dyn Clock>,
 ) -> Arc<dyn TokenSource> {
     let maskinporten = client.maskinporten.clone();
-    match &token.exchange {
-        Some(config::Exchange::Customs { base }) => {
-            Arc::new(Exchange::new(maskinporten, Customs::new(base), http.clone(), clock.clone()))
+    let Some((exchange, contact)) = exchange else { return maskinporten };
+    let (http, clock) = (http.clone(), clock.clone());
+    let source = match exchange {
+        config::Exchange::Customs { base } => Exchange::new(maskinporten, Customs::new(base), http, clock),
+        config::Exchange::Altinn { base, test } => {
+            Exchange::new(maskinporten, Altinn::new(base, *test), http, clock)
         }
-        Some(config::Exchange::Altinn { base, test }) => {
-            Arc::new(Exchange::new(maskinporten, Altinn::new(base, *test), http.clone(), clock.clone()))
-        }
-        None => maskinporten,
-    }
-}
-
-/// A `[tokens.NAME]` with its source.
-#[derive(Debug)]
-pub struct NamedToken {
-    config: config::Token,
-    client: Arc<Client>,
-    cache: Cached,
-    http: Arc<Http>,
-}
-
-/// What a caller may choose of a request. `Debug` masks the person.
-#[derive(Clone, Default)]
-pub struct Overrides {
-    /// The customer to act for.
-    pub consumer_org: Option<String>,
-    /// The person that the token is bound to.
-    pub pid: Option<String>,
-    /// Scopes instead of the configured ones; none: the configured ones.
-    pub scopes: Vec<String>,
-}
-
-impl fmt::Debug for Overrides {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overrides")
-            .field("consumer_org", &self.consumer_org)
-            .field("pid", &self.pid.as_ref().map(|_| "***********"))
-            .field("scopes", &self.scopes)
-            .finish()
-    }
-}
-
-/// What can be called first with a token.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum FirstCall {
-    /// Customs' test call.
-    TestAuth(TestAuth),
-    /// There is none, for this reason.
-    None(&'static str),
-}
-
-impl NamedToken {
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    /// Its client.
-    #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Where it comes from: the cache in front of everything else.
-    #[must_use]
-    pub fn source(&self) -> &Cached {
-        &self.cache
-    }
-
-    /// Who exchanges it; `None` for Maskinporten's own.
-    #[must_use]
-    pub fn exchanged_at(&self) -> Option<Authority> {
-        self.config.exchange.as_ref().map(|exchange| match exchange {
-            config::Exchange::Customs { .. } => Authority::Customs,
-            config::Exchange::Altinn { .. } => Authority::Altinn,
-        })
-    }
-
-    /// The configured request with the caller's choices in it.
-    ///
-    /// # Errors
-    /// [`InvalidRequest`] names the field that is wrong or missing, or that the configuration has set already.
-    pub fn request(&self, overrides: Overrides) -> Result<TokenRequest, InvalidRequest> {
-        let exchange = self.config.exchange.as_ref();
-        if let Some(fault) = config::misfit(&overrides.scopes, self.client.is_eseal, exchange) {
-            return Err(InvalidRequest::new("scope", fault.to_string()));
-        }
-        let mut request = if overrides.scopes.is_empty() {
-            self.config.request()
-        } else {
-            self.config.request_for(overrides.scopes)
-        };
-        match (&self.config.consumer_org, overrides.consumer_org) {
-            (Some(ConsumerOrg::Required), None) => {
-                return Err(InvalidRequest::new(
-                    "consumer_org",
-                    "this token is for one customer at a time: name it",
-                ));
-            }
-            (Some(ConsumerOrg::Fixed(fixed)), Some(asked)) if fixed.to_string() != asked => {
-                let problem = format!("the configuration has set it to {fixed}");
-                return Err(InvalidRequest::new("consumer_org", problem));
-            }
-            (_, Some(asked)) => request = request.consumer_org(asked),
-            (_, None) => {}
-        }
-        if let Some(pid) = overrides.pid {
-            request = request.pid(pid);
-        }
-        request.build()
-    }
-
-    /// A token with the configured request, kept and renewed as the cache does.
-    ///
-    /// # Errors
-    /// Those of [`TokenSource::token`].
-    pub async fn token(&self, call: &Call) -> Result<AccessToken, token::Error> {
-        let request = self.request(Overrides::default())?;
-        self.cache.token(&request, call).await
-    }
-
-    /// What can be called first with a token for `scope`.
-    #[must_use]
-    pub fn first_call(&self, scope: &str) -> FirstCall {
-        match &self.config.exchange {
-            Some(config::Exchange::Customs { base }) => {
-                let path = self.config.probe.as_deref().unwrap_or(TEST_AUTH);
-                TestAuth::for_scope(base, path, scope).map_or(
-                    FirstCall::None(
-                        "Customs offers no test call for these scopes; the exchange is the proof",
-                    ),
-                    FirstCall::TestAuth,
-                )
-            }
-            Some(config::Exchange::Altinn { .. }) => {
-                FirstCall::None("Altinn offers no test call; the exchange is the proof")
-            }
-            None => FirstCall::None("the API is not known; the token is the proof"),
-        }
-    }
-
-    /// Makes `test` with `token`; the HTTP status is returned when it is a success.
-    ///
-    /// # Errors
-    /// Those of [`TestAuth::call`].
-    pub async fn test_auth(
-        &self,
-        test: &TestAuth,
-        token: &AccessToken,
-        call: &Call,
-    ) -> Result<u16, token::Error> {
-        test.call(&self.http, token, call).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_person_is_masked_in_debug() {
-        let overrides = Overrides { pid: Some("01811210028".into()), ..Overrides::default() };
-        let shown = format!("{overrides:?}");
-        assert!(shown.contains("***********") && !shown.contains("0181"), "{shown}");
-    }
+    };
+    Arc::new(source.with_contact(contact))
 }

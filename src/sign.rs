@@ -15,6 +15,7 @@ mod failover;
 mod file;
 pub mod pkcs11;
 mod verify;
+mod watched;
 
 pub use self::{
     error::{Error, Fault, PinProblem, Retry, Sought},
@@ -22,11 +23,13 @@ pub use self::{
     failover::Failover,
     file::{FileSigner, Password},
     pkcs11::Pkcs11Signer,
+    watched::Watched,
 };
 
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use crate::{
@@ -79,6 +82,10 @@ pub struct Health {
     pub signatures: u64,
     /// What went wrong last, when nothing has gone right since.
     pub trouble: Option<Error>,
+    /// When it last made a signature, or showed a key that had not been seen before. Only a [`Watched`] signer knows.
+    pub last_success: Option<SystemTime>,
+    /// When the trouble began that keeps it from signing. Only a [`Watched`] signer knows.
+    pub trouble_since: Option<SystemTime>,
 }
 
 /// Makes signatures with one private key.

@@ -1,23 +1,28 @@
 //! Room 3: tokens. One trait for all that gives one: Maskinporten, an exchange, a cache in front of either.
 
 mod cache;
+mod contact;
 mod error;
 mod exchange;
 mod maskinporten;
+mod outage;
 mod response;
 mod retry;
 mod trouble;
 
 pub use self::{
     cache::{Cached, DEFAULT_CAPACITY, lead_time},
+    contact::{CLOCK_LIMIT, Contact, ContactState},
     error::{Authority, Error, Refusal},
     exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken, TEST_AUTH, TestAuth},
     maskinporten::{Endpoints, Maskinporten},
+    outage::{Outage, Side},
 };
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 
 use crate::{
     call::Call,
@@ -37,12 +42,19 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
         call: &'a Call,
     ) -> BoxFuture<'a, Result<AccessToken, Error>>;
 
-    /// What keeps going wrong: the last failure, when nothing has gone right since. A snapshot; touches nothing.
-    fn trouble(&self) -> Option<Error>;
+    /// Who is away: a try has failed, and none has gone right since. A snapshot; touches nothing.
+    fn outage(&self) -> Option<Outage>;
+
+    /// The same, and who has not answered for a while, although nothing has failed yet: what there is to say to a caller
+    /// whose time is up. A snapshot; touches nothing.
+    fn trouble(&self) -> Option<Outage> {
+        self.outage()
+    }
 }
 
 /// How a token came to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Delivery {
     /// Issued for this request.
@@ -50,6 +62,7 @@ pub enum Delivery {
     /// From the cache.
     Cached,
     /// From the cache past its renewal point, since renewal fails at the moment: usable until it expires.
+    /// [`AccessToken::outage`] says why.
     WhileDown,
 }
 
@@ -70,6 +83,7 @@ pub struct Provenance {
 pub struct AccessToken {
     inner: Arc<Issued>,
     delivery: Delivery,
+    outage: Option<Arc<Outage>>,
 }
 
 struct Issued {
@@ -101,13 +115,19 @@ impl AccessToken {
             life,
             provenance,
         };
-        Self { inner: Arc::new(inner), delivery: Delivery::Fresh }
+        Self { inner: Arc::new(inner), delivery: Delivery::Fresh, outage: None }
     }
 
     /// The same token, marked with how it reached the caller.
     #[must_use]
     pub fn delivered(&self, delivery: Delivery) -> Self {
-        Self { inner: self.inner.clone(), delivery }
+        Self { inner: self.inner.clone(), delivery, outage: None }
+    }
+
+    /// The same token, delivered [`Delivery::WhileDown`] because of `outage`.
+    #[must_use]
+    pub fn while_down(&self, outage: Arc<Outage>) -> Self {
+        Self { inner: self.inner.clone(), delivery: Delivery::WhileDown, outage: Some(outage) }
     }
 
     /// The token itself, for an `Authorization: Bearer` header.
@@ -144,6 +164,12 @@ impl AccessToken {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.delivery
+    }
+
+    /// Who is away, and since when, for a token that is delivered [`Delivery::WhileDown`].
+    #[must_use]
+    pub fn outage(&self) -> Option<&Outage> {
+        self.outage.as_deref()
     }
 
     /// Where it comes from.

@@ -15,11 +15,16 @@ use segl::{
     call::Call,
     clock::{BoxFuture, Clock, ManualClock},
     grant::TokenRequest,
-    token::{AccessToken, Authority, Cached, Delivery, Error, Provenance, Refusal, TokenSource},
+    token::{
+        AccessToken, Authority, Cached, Delivery, Error, Outage, Provenance, Refusal, Side, TokenSource,
+    },
 };
 use tokio::sync::Semaphore;
 
 const LIFE: Duration = Duration::from_secs(120);
+
+/// When a source that is down says that it went down.
+const WENT_DOWN: SystemTime = UNIX_EPOCH;
 
 /// Answers when the test opens the gate, with what the test has put in line, else with a new token.
 #[derive(Debug)]
@@ -70,8 +75,8 @@ impl TokenSource for Source {
         Box::pin(self.answer(call))
     }
 
-    fn trouble(&self) -> Option<Error> {
-        self.down.lock().unwrap().clone()
+    fn outage(&self) -> Option<Outage> {
+        self.down.lock().unwrap().clone().map(|error| Outage::of(error, WENT_DOWN))
     }
 }
 
@@ -142,7 +147,11 @@ fn unreachable() -> Error {
 /// No answer from the network, which asks to be left alone for so long.
 fn overloaded(seconds: u64) -> Error {
     let retry_after = Some(Duration::from_secs(seconds));
-    Error::Unreachable { authority: Authority::Maskinporten, problem: "HTTP 503".into(), retry_after }
+    Error::Unavailable { authority: Authority::Maskinporten, status: 503, retry_after }
+}
+
+fn out_of_time(error: Error) -> Error {
+    Error::Deadline(Some(Box::new(Outage::of(error, WENT_DOWN))))
 }
 
 fn too_short(needed: Duration) -> Error {
@@ -247,7 +256,7 @@ async fn a_flight_ends_at_its_own_deadline_and_its_waiters_start_another() {
 #[tokio::test]
 async fn a_flight_that_gives_up_early_is_not_followed_by_another_before_its_time_is_up() {
     let house = House::shut();
-    let gives_up = Error::Deadline(Some(Box::new(unreachable())));
+    let gives_up = out_of_time(unreachable());
     house.source.errors.lock().unwrap().push_back(gives_up.clone());
     let first = house.spawn_caller(Duration::from_secs(30));
     settle().await;
@@ -323,7 +332,7 @@ async fn tokens_that_live_long_are_renewed_a_minute_ahead() {
             self.1.fetch_add(1, Ordering::SeqCst);
             Box::pin(async { Ok(self.0.clone()) })
         }
-        fn trouble(&self) -> Option<Error> {
+        fn outage(&self) -> Option<Outage> {
             None
         }
     }
@@ -350,7 +359,9 @@ async fn in_an_outage_every_caller_is_served_from_the_cache_until_the_token_expi
         settle().await;
         assert_eq!(house.token().await.unwrap().secret(), "token-1", "second {second}");
     }
-    assert_eq!(house.token().await.unwrap().delivery(), Delivery::WhileDown);
+    let last = house.token().await.unwrap();
+    assert_eq!(last.delivery(), Delivery::WhileDown);
+    assert_eq!(last.outage().map(|outage| outage.side), Some(Side::Authority));
     house.clock.advance(Duration::from_secs(1));
     assert_eq!(house.token().await.unwrap_err(), unreachable());
 }
@@ -382,7 +393,7 @@ async fn a_caller_who_runs_out_of_time_is_told_what_it_was_waiting_for() {
     let caller = house.spawn_caller(Duration::from_secs(5));
     settle().await;
     house.clock.advance(Duration::from_secs(6));
-    assert_eq!(caller.await.unwrap().unwrap_err(), Error::Deadline(Some(Box::new(unreachable()))));
+    assert_eq!(caller.await.unwrap().unwrap_err(), out_of_time(unreachable()));
 }
 
 #[tokio::test]
@@ -544,7 +555,7 @@ async fn a_caller_who_looked_just_before_a_refusal_does_not_cause_another() {
 #[tokio::test]
 async fn a_source_that_gives_up_before_the_deadline_is_not_asked_again_at_once() {
     let house = House::open();
-    let gives_up = Error::Deadline(Some(Box::new(overloaded(60))));
+    let gives_up = out_of_time(overloaded(60));
     house.source.errors.lock().unwrap().extend(vec![gives_up.clone(); 20]);
     assert_eq!(house.token().await.unwrap_err(), gives_up);
     assert_eq!(house.asked(), 1);
@@ -629,7 +640,7 @@ impl TokenSource for Same {
         Box::pin(async { Ok(self.0.clone()) })
     }
 
-    fn trouble(&self) -> Option<Error> {
+    fn outage(&self) -> Option<Outage> {
         None
     }
 }
@@ -682,7 +693,7 @@ async fn a_renewal_that_ended_while_the_wall_clock_was_wrong_is_taken_up_again()
 #[tokio::test]
 async fn a_warm_token_that_ran_out_of_time_is_tried_again_with_backoff() {
     let house = House::open();
-    house.source.errors.lock().unwrap().push_back(Error::Deadline(Some(Box::new(overloaded(1)))));
+    house.source.errors.lock().unwrap().push_back(out_of_time(overloaded(1)));
     house.cache.keep_warm(request("a:b"));
     settle().await;
     assert_eq!(house.asked(), 1);
@@ -719,4 +730,64 @@ async fn a_refusal_is_forgotten_once_a_token_came() {
     house.clock.advance(Duration::from_secs(2));
     let call = house.call().min_life(LIFE - Duration::from_secs(1));
     assert_eq!(house.cache.token(&request("a:b"), &call).await.unwrap().secret(), "token-3");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_renewed_says_why_and_since_when_and_the_next_one_does_not() {
+    let house = House::open();
+    assert_eq!(house.token().await.unwrap().outage(), None);
+    house.go_down();
+    assert_eq!(house.token().await.unwrap().outage(), None, "it need not be renewed yet");
+    house.clock.advance(LIFE * 3 / 4);
+    let marked = house.token().await.unwrap();
+    assert_eq!((marked.secret(), marked.delivery()), ("token-1", Delivery::WhileDown));
+    assert_eq!(marked.outage(), Some(&Outage::of(unreachable(), WENT_DOWN)));
+    *house.source.down.lock().unwrap() = None;
+    for _ in 0..20 {
+        house.clock.advance(Duration::from_secs(1));
+        settle().await;
+    }
+    let renewed = house.token().await.unwrap();
+    assert_eq!((renewed.delivery(), renewed.outage()), (Delivery::Cached, None));
+}
+
+/// A grant that was refused for its time has been minted twice by then.
+#[tokio::test]
+async fn a_loop_in_a_program_does_not_repeat_what_was_tried_twice() {
+    let house = House::open();
+    house.source.errors.lock().unwrap().push_back(refused("MP-130 JWT is expired"));
+    for _ in 0..100 {
+        house.token().await.unwrap_err();
+    }
+    assert_eq!(house.asked(), 1);
+    house.clock.advance(Duration::from_secs(5));
+    house.token().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_ends_a_token_early_and_never_late() {
+    let house = House::open();
+    let wall = house.clock.wall();
+    house.token().await.unwrap();
+    house.clock.set_wall(wall + LIFE);
+    assert_eq!(house.token().await.unwrap().secret(), "token-2", "by the wall clock the first has expired");
+    house.clock.set_wall(wall - Duration::from_secs(86_400));
+    assert_eq!(house.token().await.unwrap().secret(), "token-2");
+    house.clock.advance(LIFE);
+    assert_eq!(house.token().await.unwrap().secret(), "token-3", "by the other clock the second has expired");
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_moves_no_deadline() {
+    let house = House::shut();
+    let wall = house.clock.wall();
+    let caller = house.spawn_caller(Duration::from_secs(10));
+    settle().await;
+    for jump in [Duration::from_secs(86_400), Duration::ZERO] {
+        house.clock.set_wall(wall + jump);
+        settle().await;
+        assert!(!caller.is_finished());
+    }
+    house.clock.advance(Duration::from_secs(10));
+    assert!(matches!(caller.await.unwrap(), Err(Error::Deadline(_))));
 }

@@ -23,6 +23,8 @@ mod file_key;
 mod odd_servers;
 #[path = "end_to_end/outage.rs"]
 mod outage;
+#[path = "end_to_end/readiness.rs"]
+mod readiness;
 #[path = "end_to_end/secrets.rs"]
 mod secrets;
 #[path = "support/softhsm.rs"]

@@ -297,7 +297,7 @@ pub fn token_response(input: &[u8]) {
         b'2' => 200,
         other => 200 + u16::from(*other),
     };
-    let response = Response { status, retry_after: None, body: Zeroizing::new(body.to_vec()) };
+    let response = Response { status, retry_after: None, clock: None, body: Zeroizing::new(body.to_vec()) };
     let base = "https://example.org".parse().expect("an address");
     let clock: &dyn Clock = &*ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW));
     let customs = Customs::new(&base).read(&response, &subject(clock.now()), NOW);

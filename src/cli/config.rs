@@ -1,11 +1,11 @@
-//! `segl config`: what the configuration says, without touching network or device.
+//! `segl config`: what the configuration says, without touching network or device unless that is asked for.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Context, failure::Failure, table};
-use crate::config;
+use crate::{call::Call, config, pipeline::Pipeline};
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -15,8 +15,15 @@ pub(super) struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Validate; touches neither network nor device
-    Check,
+    /// Validate; touches neither network nor device unless told to
+    Check {
+        /// Also ask every signer for its key, and compare it with the clients' certificates; logs in to devices
+        #[arg(long)]
+        require_signer: bool,
+        /// Seconds until giving up on the signers
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "require_signer", value_parser = clap::value_parser!(u64).range(1..=600))]
+        timeout: u64,
+    },
     /// Print the effective values and where each comes from; of secrets only their place
     Show {
         /// What to print
@@ -35,17 +42,30 @@ enum Output {
     Json,
 }
 
-pub(super) fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
     match command.action {
-        Action::Check => check(context, out),
+        Action::Check { require_signer, timeout } => {
+            let patience = require_signer.then_some(Duration::from_secs(timeout));
+            check(patience, context, out).await
+        }
         Action::Show { output } => show(output, context, out),
         Action::Schema => Ok(writeln!(out, "{:#}", config::schema())?),
     }
 }
 
-fn check(context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
+async fn check(
+    signers_within: Option<Duration>,
+    context: &Context,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let config = context.configuration()?;
     config.profiles(context.profiles.as_deref())?;
+    if let Some(patience) = signers_within {
+        let ask = async |pipeline: &Pipeline| {
+            Ok(pipeline.require_signers(&Call::within(context.clock(), patience)).await?)
+        };
+        context.with_pipeline(ask).await?;
+    }
     let from =
         config.path.as_ref().map_or_else(|| "the environment".into(), |path| path.display().to_string());
     writeln!(
@@ -55,6 +75,9 @@ fn check(context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
         counted(config.clients.len(), "client"),
         counted(config.tokens.len(), "token"),
     )?;
+    if signers_within.is_some() {
+        writeln!(out, "Every signer is there, with the key that its clients name.")?;
+    }
     Ok(())
 }
 

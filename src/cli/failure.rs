@@ -3,7 +3,7 @@ use std::{fmt, process::ExitCode};
 use crate::{
     config,
     grant::InvalidRequest,
-    pipeline,
+    pipeline::{self, NotReady},
     sign::{self, Fault, PinProblem, pkcs11::profile::ProfileError},
     state, token,
 };
@@ -82,7 +82,7 @@ fn outcome_of(fault: Fault) -> Outcome {
     match fault {
         Fault::Authority => Outcome::Refused,
         Fault::Configuration => Outcome::NeedsPerson,
-        Fault::Device | Fault::Network | Fault::Load => Outcome::Unreachable,
+        Fault::Device | Fault::Unavailable | Fault::Network | Fault::Load => Outcome::Unreachable,
     }
 }
 
@@ -96,7 +96,7 @@ impl From<token::Error> for Failure {
             outcome: outcome_of(error.kind()),
             what: error.to_string(),
             remedy: error.remedy(),
-            pin_refused: matches!(&error, token::Error::Sign(error) if is_refused_pin(error)),
+            pin_refused: matches!(error.cause(), token::Error::Sign(error) if is_refused_pin(error)),
         }
     }
 }
@@ -108,6 +108,17 @@ impl From<sign::Error> for Failure {
             what: error.to_string(),
             remedy: error.remedy(),
             pin_refused: is_refused_pin(&error),
+        }
+    }
+}
+
+impl From<NotReady> for Failure {
+    fn from(error: NotReady) -> Self {
+        Self {
+            outcome: outcome_of(error.kind()),
+            what: error.to_string(),
+            remedy: error.remedy(),
+            pin_refused: is_refused_pin(&error.error),
         }
     }
 }

@@ -14,10 +14,15 @@ use tracing_subscriber::{
 
 /// Fields that may be written. A name that is not here is not printed, whatever somebody hangs on a span later: tokens,
 /// assertions, PINs and national identity numbers have no name in this list.
-const ALLOWED: [&str; 19] = [
+const ALLOWED: [&str; 24] = [
     "message",
     "authority",
     "client",
+    "signer",
+    "side",
+    "since",
+    "lasted",
+    "offset",
     "token",
     "error",
     "why",

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, ask::Ask, decode, failure::Failure};
 use crate::{
@@ -28,7 +28,7 @@ pub(super) struct Command {
 enum Output {
     /// The token alone
     Token,
-    /// An RFC 6749 answer: access_token, token_type, expires_in, scope
+    /// An RFC 6749 answer, with the delivery and, if there is one, the outage
     Json,
     /// An HTTP header line, for curl -H @-
     Header,
@@ -51,14 +51,52 @@ fn print(token: &AccessToken, output: Output, clock: &dyn Clock, out: &mut dyn W
         Output::Token => writeln!(out, "{}", token.secret())?,
         Output::Header => writeln!(out, "Authorization: Bearer {}", token.secret())?,
         Output::Json => {
-            let answer = json!({
-                "access_token": token.secret(),
-                "token_type": "Bearer",
-                "expires_in": token.left(clock).as_secs(),
-                "scope": token.scope(),
-            });
-            writeln!(out, "{answer}")?;
+            writeln!(out, "{}", answer(token, clock))?;
         }
     }
     Ok(())
+}
+
+fn answer(token: &AccessToken, clock: &dyn Clock) -> Value {
+    let mut answer = json!({
+        "access_token": token.secret(),
+        "token_type": "Bearer",
+        "expires_in": token.left(clock).as_secs(),
+        "scope": token.scope(),
+        "delivery": token.delivery(),
+    });
+    if let (Some(outage), Some(members)) = (token.outage(), answer.as_object_mut()) {
+        members.insert("outage".into(), json!(outage));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    use super::*;
+    use crate::{
+        clock::ManualClock,
+        token::{Authority, Error, Outage, Provenance},
+    };
+
+    #[test]
+    fn a_token_that_cannot_be_renewed_says_who_is_away_and_since_when() {
+        let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let life = Duration::from_secs(120);
+        let (now, wall) = (clock.now(), clock.numeric_date());
+        let token = AccessToken::issued("t".into(), "a:b".into(), now, wall, life, Provenance::default());
+        let fresh = answer(&token, &*clock);
+        assert_eq!((&fresh["delivery"], &fresh["outage"]), (&json!("fresh"), &Value::Null));
+        let error = Error::Unavailable { authority: Authority::Customs, status: 503, retry_after: None };
+        let marked = answer(&token.while_down(Arc::new(Outage::of(error, clock.wall()))), &*clock);
+        assert_eq!(marked["delivery"], "while-down");
+        assert_eq!(marked["outage"]["side"], "authority");
+        assert_eq!(marked["outage"]["authority"], "Customs");
+        assert_eq!(marked["outage"]["since"], "2027-01-15T08:00:00Z");
+    }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::{Host, Url};
 
-use super::{Error, Http, Request, Response, builder, exchange, host_and_port, innermost, with_authorities};
+use super::{Error, Http, Request, Response, builder, host_and_port, innermost, with_authorities};
 use crate::call::Call;
 
 /// Where an address that somebody else wrote may lead.
@@ -33,7 +33,7 @@ impl Http {
         };
         tokio::select! {
             response = fetching => response,
-            () = self.clock.sleep_until(call.deadline()) => Err(Error::Timeout(host)),
+            () = self.clock.sleep_until(self.deadline(call)) => Err(Error::Timeout(host)),
         }
     }
 
@@ -46,7 +46,7 @@ impl Http {
         }
         let client = builder.build().map_err(setup)?;
         let request = Request { url, accept: None, bearer: None, form: None };
-        exchange(&client, &request, &host_and_port(url)).await
+        self.exchange(&client, &request, &host_and_port(url)).await
     }
 }
 

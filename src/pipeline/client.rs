@@ -10,16 +10,19 @@ use crate::{
     grant::{Assertion, Grant, TokenRequest},
     http::Http,
     sign::{self, Credential, EsealSigner, Proven, Signer},
-    token::{self, Endpoints, Maskinporten},
+    token::{self, Contact, Endpoints, Maskinporten},
 };
 
 /// A client of Maskinporten's with its key: makes grants.
 pub struct Client {
     name: String,
+    /// The name of its signer in the configuration.
+    pub(super) signer_name: String,
     pub(super) is_eseal: bool,
     seals: Vec<EsealSigner>,
     credential: Arc<Credential>,
     grant: Grant,
+    pub(super) contact: Arc<Contact>,
     pub(super) maskinporten: Arc<Maskinporten>,
 }
 
@@ -34,6 +37,7 @@ impl Client {
         config: &config::Client,
         credential: Arc<Credential>,
         seals: Vec<EsealSigner>,
+        contact: Arc<Contact>,
         http: &Arc<Http>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Error> {
@@ -45,11 +49,13 @@ impl Client {
             Maskinporten::new(http.clone(), clock.clone(), endpoints, grant.clone(), credential.clone());
         Ok(Self {
             name: config.name.clone(),
+            signer_name: config.signer.clone(),
             is_eseal: config.is_eseal(),
             seals,
             credential,
             grant,
-            maskinporten: Arc::new(maskinporten),
+            maskinporten: Arc::new(maskinporten.with_contact(contact.clone())),
+            contact,
         })
     }
 

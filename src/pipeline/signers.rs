@@ -15,7 +15,7 @@ use crate::{
     http,
     secret::{Answer, Question, Sources},
     sign::{
-        self, CertificateSource, EsealSigner, Failover, FileSigner, Identity, PinProblem, Signer,
+        self, CertificateSource, EsealSigner, Failover, FileSigner, Identity, PinProblem, Signer, Watched,
         pkcs11::{Device, Manner, Modules, Pin, PinAnswer, PinRecords, Pkcs11Signer, Profiles, Uri},
     },
 };
@@ -61,7 +61,7 @@ impl Signers {
             } else {
                 self::signer(signer, &modules, &clock)?
             };
-            by_name.insert(name.clone(), made);
+            by_name.insert(name.clone(), Arc::new(Watched::new(name, made, clock.clone())));
         }
         Ok(Self { by_name, seals, modules })
     }
@@ -81,6 +81,11 @@ impl Signers {
     /// The devices of the signer called `name` that hold a seal; none for a key file.
     pub(super) fn seals(&self, name: &str) -> Vec<EsealSigner> {
         self.seals.get(name).cloned().unwrap_or_default()
+    }
+
+    /// All of them, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<dyn Signer>)> {
+        self.by_name.iter()
     }
 
     pub(super) async fn shutdown(&self, call: &Call) {

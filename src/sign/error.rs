@@ -14,6 +14,8 @@ pub enum Fault {
     Device,
     /// The authority refused.
     Authority,
+    /// The authority answers that it cannot serve at the moment.
+    Unavailable,
     /// The network between us and the authority.
     Network,
     /// This side has more to do than it can: ask again.

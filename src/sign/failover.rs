@@ -283,7 +283,7 @@ impl Signer for Failover {
     fn health(&self) -> Health {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let trouble = trouble.or_else(|| self.state().trouble());
-        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble }
+        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble, ..Health::default() }
     }
 
     fn has_several_keys(&self) -> bool {

@@ -380,7 +380,11 @@ impl Signer for Pkcs11Signer {
     }
 
     fn health(&self) -> Health {
-        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble: lock(&self.trouble).clone() }
+        Health {
+            signatures: self.signatures.load(Ordering::Relaxed),
+            trouble: lock(&self.trouble).clone(),
+            ..Health::default()
+        }
     }
 }
 

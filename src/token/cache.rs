@@ -22,12 +22,16 @@ use self::{
     refusals::Refusals,
     store::{Entry, Store},
 };
-use super::{AccessToken, Delivery, Error, TokenSource, retry::backoff};
+use super::{
+    AccessToken, Delivery, Error, Outage, TokenSource,
+    contact::LONGEST_ASKED,
+    retry::{LONGEST_PAUSE, backoff},
+};
 use crate::{
     call::{Call, Priority},
     clock::{BoxFuture, Clock, Instant},
     grant::TokenRequest,
-    sign::{self, Fault, Retry},
+    sign::{Fault, Retry},
 };
 
 /// How many tokens a cache holds unless told otherwise: one per customer and scope of a large supplier.
@@ -86,6 +90,19 @@ impl Cached {
         }));
     }
 
+    /// How long a held token for `request` is still usable; `None` when none is.
+    #[must_use]
+    pub fn usable_for(&self, request: &TokenRequest) -> Option<Duration> {
+        let left = self.0.store.with(request, |entry| entry.token.left(&*self.0.clock))?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether any token is held that is usable.
+    #[must_use]
+    pub fn has_usable(&self) -> bool {
+        self.0.store.any_usable(&*self.0.clock)
+    }
+
     /// How many tokens are held, expired ones included until they are dropped.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -122,7 +139,11 @@ impl Cached {
                 return Some(entry.token.delivered(Delivery::Cached));
             }
             self.start_renewal(request, entry);
-            Some(entry.token.delivered(entry.delivery_past_refresh()))
+            // Whoever asks learns why the token is not renewed: what made a renewal fail, or what is known to be away.
+            Some(match entry.failure().or_else(|| self.0.source.outage().map(Arc::new)) {
+                Some(outage) => entry.token.while_down(outage),
+                None => entry.token.delivered(Delivery::Cached),
+            })
         })?
     }
 
@@ -143,19 +164,24 @@ impl Cached {
     async fn renew(&self, request: &TokenRequest, lifespan: Lifespan) {
         let clock = &*self.0.clock;
         let mut delays = backoff();
+        let mut failed = false;
         loop {
             let call = Call::new(clock).in_background();
             let Err(error) = self.join_flight(request, &call).await else { return };
             let entry = self.0.store.entry(request);
-            if let Some(entry) = &entry {
-                entry.renewal_failed();
+            let gone = entry.as_ref().is_none_or(|entry| entry.token.left(clock).is_zero());
+            // One line when it begins; who is away, and that they are back, the log says once for all tokens.
+            let first = !std::mem::replace(&mut failed, true);
+            if first && error.kind() != Fault::Load {
+                tracing::warn!(%error, "a token could not be renewed");
             }
-            tracing::warn!(%error, "a token could not be renewed");
-            let gone = entry.is_none_or(|entry| entry.token.left(clock).is_zero());
+            let pause = delays.next().unwrap_or(LONGEST_PAUSE).max(pause_after(&error));
+            if let Some(entry) = &entry {
+                entry.renewal_failed(Outage::of(error, clock.wall()));
+            }
             if gone && lifespan == Lifespan::OfTheToken {
                 return;
             }
-            let pause = delays.next().unwrap_or_default().max(pause_after(&error));
             clock.sleep_until(clock.now() + pause).await;
         }
     }
@@ -205,9 +231,7 @@ impl Cached {
                 Err(error) if error.kind() == Fault::Load && flight.priority < call.priority() => {}
                 // The flight had less time than the waiter. One that gave up early did so because there is no point in
                 // asking again so soon: the next one starts when the time of this one is up.
-                Err(Error::Deadline(_) | Error::Sign(sign::Error::Deadline))
-                    if flight.deadline < call.deadline() =>
-                {
+                Err(error) if error.is_late() && flight.deadline < call.deadline() => {
                     tokio::select! {
                         () = clock.sleep_until(flight.deadline) => {}
                         () = self.0.stop.cancelled() => return Err(Error::Closed),
@@ -289,20 +313,13 @@ const AFTER_A_REFUSAL: Duration = Duration::from_secs(60);
 /// A token that is kept warm is not asked for more often than this, whatever the authority gives.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest that an authority can ask a renewal to stay away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
-
 /// How long a renewal waits at least after this failure.
 fn pause_after(error: &Error) -> Duration {
-    match error {
-        Error::Deadline(last) => last.as_deref().map(pause_after).unwrap_or_default(),
-        Error::Unreachable { retry_after: Some(asked), .. } => LONGEST_PAUSE.min(*asked),
-        _ => match error.retry() {
-            // Whoever waits for this has to act; look again now and then in case they have.
-            Retry::Never => AFTER_A_REFUSAL,
-            Retry::NewGrant => Duration::ZERO,
-            Retry::After(least) => least,
-        },
+    match error.retry() {
+        // Whoever waits for this has to act; look again now and then in case they have.
+        Retry::Never => AFTER_A_REFUSAL,
+        Retry::NewGrant => Duration::ZERO,
+        Retry::After(least) => least.min(LONGEST_ASKED),
     }
 }
 
@@ -320,7 +337,11 @@ impl TokenSource for Cached {
         Box::pin(self.fetch(request, call))
     }
 
-    fn trouble(&self) -> Option<Error> {
+    fn outage(&self) -> Option<Outage> {
+        self.0.source.outage()
+    }
+
+    fn trouble(&self) -> Option<Outage> {
         self.0.source.trouble()
     }
 }

@@ -1,12 +1,16 @@
 use std::{fmt, time::Duration};
 
+use serde::Serialize;
+
+use super::{CLOCK_LIMIT, Outage, Side};
 use crate::{
+    clock::Offset,
     grant::{self, InvalidRequest},
     sign::{self, Fault, Retry},
 };
 
 /// Who gives tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
 pub enum Authority {
     /// Digdir's OAuth 2 server.
@@ -43,6 +47,8 @@ pub struct Refusal {
     pub code: Option<String>,
     /// Trace or correlation id, found in the description.
     pub trace_id: Option<String>,
+    /// How far this machine's clock was from the authority's, by the `Date` of the refusal.
+    pub clock: Option<Offset>,
 }
 
 impl Refusal {
@@ -65,8 +71,15 @@ impl Refusal {
             error: member("error"),
             code: mp_code(&description),
             trace_id: trace_id(&description),
+            clock: None,
             description,
         }
+    }
+
+    /// The same with what its `Date` told of the clocks.
+    #[must_use]
+    pub(super) fn with_clock(self, clock: Option<Offset>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Whether the authority said what is wrong. A refusal that does not may be tried again. Altinn says it by the
@@ -74,6 +87,30 @@ impl Refusal {
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.error.is_some() || self.code.is_some() || self.authority == Authority::Altinn
+    }
+
+    /// Whether a page for people stands where the authority's API would have answered a program: something in front of
+    /// it did not let the request through.
+    pub(super) fn is_a_page(&self) -> bool {
+        !self.is_clear() && (self.authority == Authority::Maskinporten || self.description.starts_with('<'))
+    }
+
+    /// Whether the authority's own clock is what it refused for: the grant has expired for it, or is not issued yet.
+    fn is_about_time(&self) -> bool {
+        self.code.as_deref() == Some("MP-130")
+            || self.mentions("issue time is after now")
+            || self.mentions("issue time is too long ago")
+    }
+
+    /// How far off this machine's clock is, where the refusal came of that.
+    #[must_use]
+    pub fn clock_to_blame(&self) -> Option<Offset> {
+        self.clock.filter(|offset| self.is_about_time() && offset.surely_exceeds(CLOCK_LIMIT))
+    }
+
+    fn clock_sentence(&self) -> String {
+        let sentence = |offset| format!("; this machine's clock is {offset} of {}'s", self.authority);
+        self.clock_to_blame().map(sentence).unwrap_or_default()
     }
 
     /// Whether the key may just not have reached the authority yet (2 to 15 minutes after upload).
@@ -161,15 +198,23 @@ pub enum Error {
     #[error(transparent)]
     Sign(#[from] sign::Error),
     /// The authority refused.
-    #[error("{} refused ({}): {}", .0.authority, .0.error_or_status(), .0.reason())]
+    #[error("{} refused ({}): {}{}", .0.authority, .0.error_or_status(), .0.reason(), .0.clock_sentence())]
     Refused(Box<Refusal>),
-    /// The authority cannot be reached, or answers that it cannot serve.
+    /// There is no answer from the authority.
     #[error("{authority} cannot be reached: {problem}")]
     Unreachable {
         /// Who.
         authority: Authority,
-        /// What the network or the server said.
+        /// What the network said.
         problem: String,
+    },
+    /// The authority answers that it cannot serve.
+    #[error("{authority} cannot serve at the moment: it answered HTTP {status}")]
+    Unavailable {
+        /// Who.
+        authority: Authority,
+        /// HTTP status: 408, 429 or 5xx.
+        status: u16,
         /// How long the server asks to be left alone (`Retry-After`).
         retry_after: Option<Duration>,
     },
@@ -191,9 +236,12 @@ pub enum Error {
         /// How long the caller needs one for.
         needed: Duration,
     },
-    /// The caller's deadline passed. What the work was waiting for then is said inside, when it is known.
-    #[error("no token before the deadline{}", .0.as_ref().map(|last| format!(" (last: {last})")).unwrap_or_default())]
-    Deadline(Option<Box<Error>>),
+    /// There is no token because one side is away, and waiting for it is left to the caller.
+    #[error("{_0}")]
+    Away(Box<Outage>),
+    /// The caller's deadline passed. Who was away then, or did not answer, is said inside, when it is known.
+    #[error("no token before the deadline{}", .0.as_ref().map(|outage| format!(": {outage}")).unwrap_or_default())]
+    Deadline(Option<Box<Outage>>),
     /// The source has been shut down.
     #[error("the token source has been shut down")]
     Closed,
@@ -219,8 +267,9 @@ impl Error {
             Self::Request(_) => Fault::Configuration,
             Self::Sign(error) => error.kind(),
             Self::Refused(_) | Self::TooShort { .. } => Fault::Authority,
+            Self::Unavailable { .. } => Fault::Unavailable,
             Self::Unreachable { .. } | Self::Malformed { .. } => Fault::Network,
-            Self::Deadline(Some(last)) => last.kind(),
+            Self::Away(outage) | Self::Deadline(Some(outage)) => outage.error.kind(),
             Self::Deadline(None) => Fault::Network,
             Self::Closed => Fault::Load,
         }
@@ -233,15 +282,45 @@ impl Error {
         match self {
             Self::Sign(error) => error.retry(),
             Self::Refused(refusal) => match refusal.code.as_deref() {
+                // Until the clock is set, a new grant fares no better.
+                _ if refusal.clock_to_blame().is_some() => Retry::Never,
                 Some("MP-012" | "MP-130") => Retry::NewGrant,
                 _ if refusal.may_be_propagation() => Retry::After(Duration::from_secs(5)),
                 _ if !refusal.is_clear() => Retry::After(SOON),
                 _ => Retry::Never,
             },
+            Self::Unavailable { retry_after, .. } => Retry::After(retry_after.unwrap_or_default().max(SOON)),
             Self::Unreachable { .. } | Self::Malformed { .. } | Self::Deadline(None) => Retry::After(SOON),
-            Self::Deadline(Some(last)) => last.retry(),
+            Self::Away(outage) | Self::Deadline(Some(outage)) => outage.error.retry(),
             Self::Request(_) | Self::TooShort { .. } | Self::Closed => Retry::Never,
         }
+    }
+
+    /// Which side it is that gives no token; `None` when it is neither of them but the request, the program, or an
+    /// unknown lack of time.
+    #[must_use]
+    pub fn side(&self) -> Option<Side> {
+        match self {
+            Self::Sign(_) => Some(Side::Signer),
+            Self::Refused(_) | Self::Unavailable { .. } | Self::TooShort { .. } => Some(Side::Authority),
+            Self::Unreachable { .. } | Self::Malformed { .. } => Some(Side::Network),
+            Self::Away(outage) | Self::Deadline(Some(outage)) => Some(outage.side),
+            Self::Request(_) | Self::Deadline(None) | Self::Closed => None,
+        }
+    }
+
+    /// What happened, without what is said around it: of an outage and a passed deadline what lies inside.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Away(outage) | Self::Deadline(Some(outage)) => &outage.error,
+            other => other,
+        }
+    }
+
+    /// Whether it was time that ran out.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Deadline(_)) || matches!(self.cause(), Self::Sign(sign::Error::Deadline))
     }
 
     /// What to do, in one sentence.
@@ -250,17 +329,23 @@ impl Error {
         match self {
             Self::Request(error) => error.remedy(),
             Self::Sign(error) => error.remedy(),
+            Self::Refused(refusal) if refusal.clock_to_blame().is_some() => {
+                "Set this machine's clock, and let NTP keep it.".into()
+            }
             Self::Refused(refusal) => refusal_remedy(refusal).into(),
             Self::Unreachable { authority, .. } => {
                 format!(
                     "Check firewall, proxy and DNS; then see whether {authority} is up (status.digdir.no)."
                 )
             }
+            Self::Unavailable { authority, .. } => {
+                format!("Wait, or see what {authority} says of it (status.digdir.no); Segl goes on trying.")
+            }
             Self::Malformed { authority, .. } => {
                 format!("See whether a proxy stands between this machine and {authority}; then try again.")
             }
             Self::TooShort { .. } => "Ask the API owner for a longer token life.".into(),
-            Self::Deadline(Some(last)) => last.remedy(),
+            Self::Away(outage) | Self::Deadline(Some(outage)) => outage.error.remedy(),
             Self::Deadline(None) => "Try again; allow more time if the device or the network is slow.".into(),
             Self::Closed => "Start the program again.".into(),
         }
@@ -282,7 +367,7 @@ fn refusal_remedy(refusal: &Refusal) -> &'static str {
             "The certificate chain was not understood; see what `segl grant NAME --decode` shows."
         }
         Some("MP-124") => "Check that kid or certificate belongs to this key, and that it has not expired.",
-        Some("MP-130") => "Check this machine's clock.",
+        Some("MP-130") => "Check this machine's clock (NTP), and how long the grant was under way.",
         Some("MP-200") => "Add the scope to the client in Samarbeidsportalen (it takes up to 15 minutes).",
         Some("MP-201") => "Create a new client of the type maskinporten; the type of a client cannot change.",
         Some("MP-250") => "Ask the API owner to grant the scope to your organisation.",

@@ -11,14 +11,14 @@ pub use self::{
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    AccessToken, Authority, Error, TokenSource,
+    AccessToken, Authority, Contact, Error, Outage, TokenSource,
     response::{IssuedToken, no_answer, unreachable},
     retry::Tries,
     trouble::Trouble,
 };
 use crate::{
     call::Call,
-    clock::{BoxFuture, Clock},
+    clock::{BoxFuture, Clock, numeric_date},
     grant::TokenRequest,
     http::{Http, Response},
 };
@@ -80,7 +80,16 @@ impl Exchange {
         http: Arc<Http>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { subject, counterparty: Box::new(counterparty), http, clock, trouble: Trouble::default() }
+        let contact = Arc::new(Contact::new(counterparty.authority(), clock.clone()));
+        let trouble = Trouble::new(contact, clock.clone());
+        Self { subject, counterparty: Box::new(counterparty), http, clock, trouble }
+    }
+
+    /// Shares what is known of the counterparty with other exchanges there.
+    #[must_use]
+    pub fn with_contact(mut self, contact: Arc<Contact>) -> Self {
+        self.trouble = Trouble::new(contact, self.clock.clone());
+        self
     }
 
     /// Exchanges until there is a token, a clear refusal, or no time left. A subject token that still lasts is used
@@ -95,24 +104,35 @@ impl Exchange {
             };
             match self.trouble.watch(self.exchange_once(&subject, call).await) {
                 Ok(issued) => return Ok(issued),
-                Err(error) => tries.pause_after(error).await?,
+                Err(error) => {
+                    tries.pause_after(error, |error| self.trouble.explained(error, || None)).await?
+                }
             }
             last = Some(subject);
         }
     }
 
     async fn exchange_once(&self, subject: &AccessToken, call: &Call) -> Result<AccessToken, Error> {
-        let (asked_at, asked_wall) = (self.clock.now(), self.clock.numeric_date());
+        let mut turn = self.trouble.contact().turn(call).await?;
+        turn.asks();
+        turn.end(self.send(subject, call).await)
+    }
+
+    async fn send(&self, subject: &AccessToken, call: &Call) -> Result<AccessToken, Error> {
+        let clock = &*self.clock;
+        let (asked_at, asked) = (clock.now(), clock.wall());
         let authority = self.counterparty.authority();
         let sending = self.counterparty.send(&self.http, subject, call);
         let response = self
             .trouble
-            .unless(no_answer(authority), &*self.clock, sending)
+            .unless(no_answer(authority), sending)
             .await
-            .map_err(|why| unreachable(authority, why.to_string()))?;
-        let ExchangedToken(issued) = self.counterparty.read(&response, subject, asked_wall)?;
+            .map_err(|why| unreachable(authority, &why, asked, call, clock))?;
+        self.trouble.contact().compared(response.clock, false);
+        let asked = numeric_date(asked);
+        let ExchangedToken(issued) = self.counterparty.read(&response, subject, asked)?;
         let provenance = subject.provenance().clone();
-        Ok(AccessToken::issued(issued.text, issued.scope, asked_at, asked_wall, issued.life, provenance))
+        Ok(AccessToken::issued(issued.text, issued.scope, asked_at, asked, issued.life, provenance))
     }
 }
 
@@ -127,8 +147,12 @@ impl TokenSource for Exchange {
         })
     }
 
-    /// The subject's trouble comes first: without a subject token nothing is exchanged.
-    fn trouble(&self) -> Option<Error> {
-        self.subject.trouble().or_else(|| self.trouble.last(&*self.clock))
+    /// The subject's comes first: without a subject token nothing is exchanged.
+    fn outage(&self) -> Option<Outage> {
+        self.subject.outage().or_else(|| self.trouble.outage(|| None))
+    }
+
+    fn trouble(&self) -> Option<Outage> {
+        self.outage().or_else(|| self.subject.trouble()).or_else(|| self.trouble.pending())
     }
 }

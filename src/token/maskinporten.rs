@@ -2,24 +2,24 @@
 
 mod metadata;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use secrecy::ExposeSecret;
 use url::Url;
 
 use self::metadata::Metadata;
 use super::{
-    AccessToken, Authority, Error, Provenance, TokenSource,
+    AccessToken, Authority, Contact, Error, Outage, Provenance, TokenSource,
     response::{no_answer, read_token_response, unreachable},
     retry::Tries,
     trouble::Trouble,
 };
 use crate::{
     call::Call,
-    clock::{BoxFuture, Clock},
+    clock::{BoxFuture, Clock, numeric_date},
     grant::{Assertion, Grant, TokenRequest},
     http::{Http, Request},
-    sign::{self, Credential, Proven},
+    sign::{self, Credential, Fault, Proven},
 };
 
 /// `grant_type` of RFC 7523 section 2.1.
@@ -77,7 +77,16 @@ impl Maskinporten {
         credential: Arc<Credential>,
     ) -> Self {
         let metadata = Metadata::new(http.clone(), clock.clone(), endpoints);
-        Self { http, clock, credential, grant, metadata, trouble: Trouble::default() }
+        let contact = Arc::new(Contact::new(Authority::Maskinporten, clock.clone()));
+        let trouble = Trouble::new(contact, clock.clone());
+        Self { http, clock, credential, grant, metadata, trouble }
+    }
+
+    /// Shares what is known of the authority with other sources that ask it.
+    #[must_use]
+    pub fn with_contact(mut self, contact: Arc<Contact>) -> Self {
+        self.trouble = Trouble::new(contact, self.clock.clone());
+        self
     }
 
     /// Asks until there is a token, a clear refusal, or no time left. Each try mints a grant of its own.
@@ -86,23 +95,38 @@ impl Maskinporten {
         loop {
             match self.trouble.watch(self.ask_once(request, call).await) {
                 Ok(token) => return Ok(token),
-                Err(error) => tries.pause_after(error).await?,
+                Err(error) => tries.pause_after(error, |error| self.explained(error)).await?,
             }
         }
     }
 
     async fn ask_once(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
-        let (trouble, clock) = (&self.trouble, &*self.clock);
+        let trouble = &self.trouble;
         let silent = || no_answer(Authority::Maskinporten);
-        let endpoint = trouble.unless(silent(), clock, self.metadata.token_endpoint(call)).await?;
+        let mut turn = trouble.contact().turn(call).await?;
+        turn.asks();
+        let endpoint = match trouble.unless(silent(), self.metadata.token_endpoint(call)).await {
+            Ok(endpoint) => endpoint,
+            Err(error) => return turn.end(Err(error)),
+        };
+        turn.pauses();
         let signing = async {
             let proven = self.credential.prove(call).await?;
             let assertion = self.grant.assert(&proven, request, call).await?;
             Ok::<_, Error>((proven, assertion))
         };
         let late = Error::Sign(sign::Error::Deadline);
-        let (proven, assertion) = trouble.unless(late, clock, signing).await?;
-        trouble.unless(silent(), clock, self.send(&endpoint, assertion, &proven, call)).await
+        let (proven, assertion) = trouble.unless(late, signing).await?;
+        turn.asks();
+        turn.end(trouble.unless(silent(), self.send(&endpoint, assertion, &proven, call)).await)
+    }
+
+    fn signer_since(&self) -> Option<SystemTime> {
+        self.credential.signer().health().trouble_since
+    }
+
+    fn explained(&self, error: Error) -> Outage {
+        self.trouble.explained(error, || self.signer_since())
     }
 
     async fn send(
@@ -117,7 +141,8 @@ impl Maskinporten {
             key: proven.thumbprint().to_owned(),
             device: proven.device().map(ToOwned::to_owned),
         };
-        let (asked_at, asked_wall) = (self.clock.now(), self.clock.numeric_date());
+        let clock = &*self.clock;
+        let (asked_at, asked) = (clock.now(), clock.wall());
         let jws = assertion.into_jws();
         let form = [("grant_type", JWT_BEARER), ("assertion", jws.expose_secret())];
         let request =
@@ -126,9 +151,15 @@ impl Maskinporten {
             .http
             .send(request, call)
             .await
-            .map_err(|why| unreachable(Authority::Maskinporten, why.to_string()))?;
-        let issued = read_token_response(Authority::Maskinporten, &response)?;
-        Ok(AccessToken::issued(issued.text, issued.scope, asked_at, asked_wall, issued.life, provenance))
+            .map_err(|why| unreachable(Authority::Maskinporten, &why, asked, call, clock))?;
+        let issued = read_token_response(Authority::Maskinporten, &response);
+        let blames_clock =
+            |error: &Error| matches!(error, Error::Refused(refusal) if refusal.clock_to_blame().is_some());
+        let is_said = issued.as_ref().err().is_some_and(blames_clock);
+        self.trouble.contact().compared(response.clock, is_said);
+        let issued = issued?;
+        let asked = numeric_date(asked);
+        Ok(AccessToken::issued(issued.text, issued.scope, asked_at, asked, issued.life, provenance))
     }
 }
 
@@ -139,11 +170,22 @@ impl TokenSource for Maskinporten {
         call: &'a Call,
     ) -> BoxFuture<'a, Result<AccessToken, Error>> {
         Box::pin(async move {
-            self.ask(request, call).await?.lasting(Authority::Maskinporten, call, &*self.clock)
+            match self.ask(request, call).await {
+                Ok(token) => token.lasting(Authority::Maskinporten, call, &*self.clock),
+                // Who has to wait for a device may want to do something else meanwhile.
+                Err(error @ Error::Sign(_)) if error.kind() == Fault::Device => {
+                    Err(Error::Away(Box::new(self.explained(error))))
+                }
+                Err(error) => Err(error),
+            }
         })
     }
 
-    fn trouble(&self) -> Option<Error> {
-        self.trouble.last(&*self.clock)
+    fn outage(&self) -> Option<Outage> {
+        self.trouble.outage(|| self.signer_since())
+    }
+
+    fn trouble(&self) -> Option<Outage> {
+        self.outage().or_else(|| self.trouble.pending())
     }
 }

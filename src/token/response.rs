@@ -1,11 +1,15 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use serde::Deserialize;
 use zeroize::Zeroize;
 
-use super::{Authority, Error, Refusal};
-use crate::http::Response;
+use super::{Authority, Error, Outage, Refusal};
+use crate::{
+    call::Call,
+    clock::Clock,
+    http::{self, Response},
+};
 
 /// The longest token that is taken: far above any real one, and a bound on what a header must hold.
 const LONGEST_TOKEN: usize = 64 << 10;
@@ -60,10 +64,10 @@ pub(super) fn check_status(authority: Authority, response: &Response) -> Result<
     if response.is_success() {
         Ok(())
     } else if response.is_unavailable() {
-        let problem = format!("it answered HTTP {}", response.status);
-        Err(Error::Unreachable { authority, problem, retry_after: response.retry_after })
+        Err(Error::Unavailable { authority, status: response.status, retry_after: response.retry_after })
     } else {
-        Err(Error::Refused(Box::new(Refusal::read(authority, response.status, &response.body))))
+        let refusal = Refusal::read(authority, response.status, &response.body);
+        Err(Error::Refused(Box::new(refusal.with_clock(response.clock))))
     }
 }
 
@@ -76,12 +80,23 @@ pub(super) fn token_text(authority: Authority, text: &str) -> Result<SecretStrin
     Ok(SecretString::from(text))
 }
 
-/// There was no answer at all.
-pub(super) fn unreachable(authority: Authority, problem: String) -> Error {
-    Error::Unreachable { authority, problem, retry_after: None }
+/// There was no answer at all. That the caller had no time to wait for one, since `asked`, is not the authority's fault
+/// alone.
+pub(super) fn unreachable(
+    authority: Authority,
+    why: &http::Error,
+    asked: SystemTime,
+    call: &Call,
+    clock: &dyn Clock,
+) -> Error {
+    let error = Error::Unreachable { authority, problem: why.to_string() };
+    if matches!(why, http::Error::Timeout(_)) && call.is_over(clock) {
+        return Error::Deadline(Some(Box::new(Outage::of(error, asked))));
+    }
+    error
 }
 
 /// There has been no answer so far.
 pub(super) fn no_answer(authority: Authority) -> Error {
-    unreachable(authority, "it did not answer in time".into())
+    Error::Unreachable { authority, problem: "it did not answer in time".into() }
 }

@@ -6,7 +6,7 @@ use segl::{
     pipeline::Pipeline,
     sandbox::{Authentication, Clients, Issued, Profile, Setup},
     sign::{self, Sought, pkcs11::NewCertificate},
-    token::{Error, TokenSource},
+    token::{Error, Side, TokenSource},
 };
 use serde_json::json;
 
@@ -66,13 +66,23 @@ fn a_device_that_is_away_at_the_start_is_missed_at_the_first_use_and_used_when_i
         let road = pipeline.token("road").unwrap();
         let error = road.token(&call()).await.unwrap_err();
         let missing = |error: &Error| {
-            matches!(error, Error::Sign(sign::Error::NotFound { sought: Sought::Device, .. }))
+            matches!(error.cause(), Error::Sign(sign::Error::NotFound { sought: Sought::Device, .. }))
         };
         assert!(missing(&error), "{error}");
         assert!(error.remedy().contains("segl keys"), "{}", error.remedy());
-        assert!(road.source().trouble().is_some_and(|trouble| missing(&trouble)));
+        assert!(
+            road.source()
+                .outage()
+                .is_some_and(|outage| outage.side == Side::Signer && missing(&outage.error))
+        );
+        let said = stand.segl(&["config", "check", "--require-signer"]).await;
+        assert!(
+            said.failed(3).0.starts_with("the signer sandbox is not ready: no device matches"),
+            "{said:?}"
+        );
         let said = stand.segl(&["token", "road"]).await;
         let (what, remedy) = said.failed(3);
+        assert!(what.contains("the signer has been away since 20"), "{what}");
         assert!(what.contains("no device matches pkcs11:token=ci"), "{what}");
         assert!(remedy.contains("segl keys"), "{remedy}");
         assert_eq!(stand.sandbox.counters().token.hits, 0, "nothing was sent without a signature");
@@ -99,7 +109,8 @@ fn a_device_that_is_pulled_out_is_missed_only_when_a_signature_is_needed() {
         hsm.unplug();
         assert_eq!(road.token(&call()).await.unwrap().secret(), token.secret());
         let instances = pipeline.token("instances").unwrap();
-        let Err(Error::Sign(error)) = instances.token(&call()).await else { panic!("signed") };
+        let error = instances.token(&call()).await.unwrap_err();
+        assert_eq!(error.side(), Some(Side::Signer), "{error}");
         assert!(!error.remedy().is_empty());
         hsm.plug();
         instances.token(&call()).await.unwrap();

@@ -19,9 +19,9 @@ use segl::{
     call::Call,
     clock::{Clock, ManualClock, SystemClock},
     config::Config,
-    pipeline::Pipeline,
+    pipeline::{NamedToken, Pipeline},
     sandbox::{Authentication, Clients, Issued, Options, Profile, Sandbox, Setup, TestCa},
-    token::TokenSource,
+    token::{AccessToken, Error, TokenSource},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -260,4 +260,29 @@ pub(crate) async fn settle() {
     for _ in 0..2_000 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Does `work` while the clock moves, slowly enough for signatures and requests to keep up.
+pub(crate) async fn as_time_passes<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = settle() => clock.advance(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// How a caller fares whose time passes while the authority is down.
+pub(crate) async fn out_of_time(named: &NamedToken, clock: &Arc<ManualClock>) -> Error {
+    let call = call(clock);
+    let (result, ()): (Result<AccessToken, Error>, ()) = tokio::join!(named.token(&call), async {
+        in_trouble(named.source()).await;
+        while !call.is_over(&**clock) {
+            clock.advance(Duration::from_secs(1));
+            settle().await;
+        }
+    });
+    result.unwrap_err()
 }

@@ -11,7 +11,7 @@ use crate::{
 /// A person must act before the answer changes; half a minute spares the authority and does not bother the person.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
-/// The answer may change by itself: a key or scope is on its way through the portal.
+/// The answer may change by itself: a key or scope is on its way through the portal, or no reason was given.
 const REMEMBERED_BRIEFLY: Duration = Duration::from_secs(5);
 
 /// More refusals than this are not remembered: each costs one request to the authority, as it would anyway.
@@ -46,9 +46,12 @@ impl Refusals {
 }
 
 fn remembered_for(error: &Error) -> Option<Duration> {
-    let Error::Refused(refusal) = error else { return None };
-    if refusal.may_be_propagation() {
-        return Some(REMEMBERED_BRIEFLY);
+    let Error::Refused(refusal) = error.cause() else { return None };
+    match error.retry() {
+        _ if refusal.may_be_propagation() => Some(REMEMBERED_BRIEFLY),
+        Retry::Never => refusal.is_clear().then_some(REMEMBERED),
+        // It has been tried again already, and is not to be for each caller of a loop.
+        Retry::NewGrant => Some(REMEMBERED_BRIEFLY),
+        Retry::After(_) => error.is_late().then_some(REMEMBERED_BRIEFLY),
     }
-    (refusal.is_clear() && error.retry() == Retry::Never).then_some(REMEMBERED)
 }

@@ -1,7 +1,7 @@
 use std::{
     hash::{BuildHasher, Hasher},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use super::unpoisoned;
 use crate::{
     clock::{Clock, Instant},
     grant::TokenRequest,
-    token::{AccessToken, Delivery},
+    token::{AccessToken, Outage},
 };
 
 /// Tokens are renewed this long before they expire, or a quarter of their life if that is less: most live two minutes.
@@ -40,6 +40,7 @@ pub(super) struct Entry {
     pub(super) refresh_at: Instant,
     renewing: AtomicBool,
     failed: AtomicBool,
+    failure: RwLock<Option<Arc<Outage>>>,
 }
 
 impl Entry {
@@ -54,12 +55,19 @@ impl Entry {
         self.renewing.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn renewal_failed(&self) {
-        self.failed.store(true, Ordering::Relaxed);
+    /// A renewal failed because of `outage`. The next token has an entry of its own.
+    pub(super) fn renewal_failed(&self, outage: Outage) {
+        *unpoisoned(self.failure.write()) = Some(Arc::new(outage));
+        self.failed.store(true, Ordering::Release);
     }
 
-    pub(super) fn delivery_past_refresh(&self) -> Delivery {
-        if self.failed.load(Ordering::Relaxed) { Delivery::WhileDown } else { Delivery::Cached }
+    /// Why the last renewal failed.
+    pub(super) fn failure(&self) -> Option<Arc<Outage>> {
+        // The flag first: as long as nothing has failed, nobody takes the lock.
+        if !self.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        unpoisoned(self.failure.read()).clone()
     }
 }
 
@@ -84,6 +92,10 @@ impl Store {
         self.with(request, Arc::clone)
     }
 
+    pub(super) fn any_usable(&self, clock: &dyn Clock) -> bool {
+        self.tokens.pin().values().any(|entry| !entry.token.left(clock).is_zero())
+    }
+
     pub(super) fn insert(&self, request: &TokenRequest, token: &AccessToken, clock: &dyn Clock) {
         // Of what is left, not of what it had: a token that is given out again late in its life has a later refresh
         // point than before, and its renewal does not run in a circle.
@@ -93,6 +105,7 @@ impl Store {
             refresh_at: token.expires_at() - lead,
             renewing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            failure: RwLock::default(),
         };
         // One writer at a time, so that the bound is one. Readers do not notice.
         let mut next_sweep = unpoisoned(self.next_sweep.lock());

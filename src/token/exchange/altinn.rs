@@ -106,7 +106,8 @@ mod tests {
     }
 
     fn read(body: &str, now: u64) -> Result<IssuedToken, Error> {
-        let response = Response { status: 200, retry_after: None, body: Zeroizing::new(body.into()) };
+        let response =
+            Response { status: 200, retry_after: None, clock: None, body: Zeroizing::new(body.into()) };
         let altinn = Altinn::new(&Url::parse("https://platform.altinn.no").unwrap(), false);
         altinn.read(&response, &subject(), now).map(|ExchangedToken(issued)| issued)
     }

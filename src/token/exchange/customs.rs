@@ -10,7 +10,7 @@ use crate::{
     http::{self, Http, Request, Response},
     token::{
         AccessToken, Authority, Error,
-        response::{check_status, read_token_response, unreachable},
+        response::{check_status, read_token_response},
     },
 };
 
@@ -106,10 +106,11 @@ impl TestAuth {
     /// # Errors
     /// [`Error`] when Customs does not take the token, or cannot be reached.
     pub async fn call(&self, http: &Http, token: &AccessToken, call: &Call) -> Result<u16, Error> {
+        let authority = Authority::Customs;
+        let unreachable = |why: http::Error| Error::Unreachable { authority, problem: why.to_string() };
         let request = Request { url: &self.url, accept: None, bearer: Some(token.secret()), form: None };
-        let response =
-            http.send(request, call).await.map_err(|why| unreachable(Authority::Customs, why.to_string()))?;
-        check_status(Authority::Customs, &response)?;
+        let response = http.send(request, call).await.map_err(unreachable)?;
+        check_status(authority, &response)?;
         Ok(response.status)
     }
 }
