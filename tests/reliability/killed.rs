@@ -54,7 +54,7 @@ struct Deed {
     writes: fn(usize) -> Option<String>,
 }
 
-const DEEDS: [Deed; 8] = [
+static DEEDS: [Deed; 9] = [
     Deed { name: "token", kills: 45, arguments: |_| "token maskinporten".into(), writes: |_| None },
     Deed {
         name: "keys generate",
@@ -92,6 +92,16 @@ const DEEDS: [Deed; 8] = [
         writes: |_| Some("pin".into()),
     },
     Deed {
+        name: "init",
+        kills: 9,
+        arguments: |n| {
+            let client = "--client-id 0b1c2d3e-0000-4000-8000-000000000001 --kid key-2026";
+            let asked = "--who company --environment test --scope toll:movement/road/v2";
+            format!("init {asked} {client} --key {DEVICE};object=grant --pin file:pin --out init-{n}.toml")
+        },
+        writes: |n| Some(format!("init-{n}.toml")),
+    },
+    Deed {
         name: "sandbox",
         kills: 3,
         arguments: |n| {
@@ -107,6 +117,10 @@ const DEEDS: [Deed; 8] = [
         writes: |n| Some(format!("issued-{n}.pem")),
     },
 ];
+
+fn deed(name: &str) -> &'static Deed {
+    DEEDS.iter().find(|deed| deed.name == name).unwrap()
+}
 
 /// More than happen while a file is written and renamed, or a PIN try written down and struck out.
 const MOST_EVENTS: usize = 12;
@@ -190,7 +204,7 @@ impl Desk {
         let variables =
             vec![("STATE_DIRECTORY", state.display().to_string()), ("P11_KIT_SERVER_ADDRESS", address)];
         let desk = Self { state, variables, library: hsm.library().display().to_string(), stand };
-        let csr = desk.run(&(DEEDS[4].arguments)(1000)).await;
+        let csr = desk.run(&(deed("keys csr").arguments)(1000)).await;
         assert_eq!(csr.code, Some(0), "{csr:?}");
         fs::rename(desk.path("csr-1000.pem"), desk.path("whole.csr")).unwrap();
         desk
@@ -306,7 +320,7 @@ impl Desk {
             let said = self.run(&(deed.arguments)(n)).await;
             let done = match deed.name {
                 // A key of that name, or half of one, is there; or it is gone; or the file is written.
-                "keys generate" | "keys csr" | "sandbox issue" => said.err.contains("already"),
+                "keys generate" | "keys csr" | "init" | "sandbox issue" => said.err.contains("already"),
                 // A device that was still at it when the next start looked makes two pairs of one name.
                 "keys delete" => {
                     ["nothing that is to be seen", "more than one"].iter().any(|why| said.err.contains(why))
@@ -328,7 +342,7 @@ impl Desk {
 
     /// Starts a sandbox on what a killed one has left, and ends it in good order.
     async fn sandbox_starts(&self, n: usize) {
-        let arguments = (DEEDS[6].arguments)(n).replace(&format!(" --write-config made-{n}.toml"), "");
+        let arguments = (deed("sandbox").arguments)(n).replace(&format!(" --write-config made-{n}.toml"), "");
         let ready = self.path(&format!("ready-{n}"));
         let (mut program, watched) = (self.program(&arguments), self.watched());
         blocking(move || {

@@ -19,7 +19,7 @@ const FOLDER: &str = "SEGL_TEST_FOLDER";
 
 /// Longer than any test takes on a busy machine: a test that hangs is to fail, not to hang the run. In seconds; tests
 /// that may be made to take longer get more by `$SEGL_TEST_PATIENCE`.
-const PATIENCE: u64 = 120;
+const PATIENCE: u64 = 300;
 
 /// Runs `body` in a process and a private folder of its own; `name` is the full name of the calling test.
 /// `environment` fills the folder and says what that process finds in its environment.
