@@ -9,6 +9,7 @@ use std::{
 use cryptoki_sys::*;
 
 use crate::{
+    background,
     call::Call,
     functions::{Function, real},
     script::Script,
@@ -50,6 +51,7 @@ pub(crate) fn initialize(call: &Call, arguments: *mut c_void) -> CK_RV {
         *device() =
             Device { insertion: call.script.insertion, no_slots: call.script.no_slots, ..Device::default() };
         count_sessions(0);
+        background::start();
     }
     answer
 }
@@ -59,6 +61,7 @@ pub(crate) fn finalize(_: &Call, reserved: *mut c_void) -> CK_RV {
     if answer == CKR_OK {
         device().sessions.clear();
         count_sessions(0);
+        background::stop();
     }
     answer
 }
@@ -198,6 +201,11 @@ pub(crate) fn token_info(call: &Call, slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO
     answer
 }
 
+/// Wrong PINs since the last right one.
+pub(crate) fn wrong_pins(script: &Script, pin: usize) -> u64 {
+    script.pin_spent + tally::row(pin).second.load(Ordering::SeqCst)
+}
+
 fn tell_of_pin(script: &Script, flags: &mut CK_FLAGS) {
     if !script.pin_flags_hidden && script.pin_tries == 0 {
         return;
@@ -206,7 +214,7 @@ fn tell_of_pin(script: &Script, flags: &mut CK_FLAGS) {
     if script.pin_flags_hidden {
         return;
     }
-    let wrong = tally::row(tally::USER_PIN).second.load(Ordering::SeqCst);
+    let wrong = wrong_pins(script, tally::USER_PIN);
     if wrong > 0 {
         *flags |= CKF_USER_PIN_COUNT_LOW;
     }

@@ -45,16 +45,24 @@ macro_rules! functions {
         /// Every function that is counted.
         #[allow(non_camel_case_types, clippy::enum_variant_names, reason = "the standard's names")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Function { $($name,)* C_GetFunctionList, C_GetInterface }
+        pub(crate) enum Function { $($name,)* C_GetFunctionList, C_GetInterface, loading, background }
 
         /// Their names, in the same order.
-        pub(crate) const NAMES: &[&str] = &[$(stringify!($name),)* "C_GetFunctionList", "C_GetInterface"];
+        pub(crate) const NAMES: &[&str] =
+            &[$(stringify!($name),)* "C_GetFunctionList", "C_GetInterface", "loading", "background"];
 
         impl Function {
-            const ALL: &[Self] = &[$(Self::$name,)* Self::C_GetFunctionList, Self::C_GetInterface];
+            const ALL: &[Self] = &[
+                $(Self::$name,)* Self::C_GetFunctionList, Self::C_GetInterface, Self::loading, Self::background,
+            ];
 
             pub(crate) fn named(name: &str) -> Option<Self> {
                 NAMES.iter().position(|known| *known == name).map(|at| Self::ALL[at])
+            }
+
+            /// Whether it is what a program calls, and not what this module does by itself.
+            pub(crate) fn is_called(self) -> bool {
+                !matches!(self, Self::loading | Self::background)
             }
         }
 

@@ -2,6 +2,7 @@
 //! may be changed while it runs. README.md has the script's language.
 
 mod attributes;
+mod background;
 mod call;
 mod code;
 mod device;
@@ -100,6 +101,16 @@ pub unsafe extern "C" fn C_GetInterface(
         CKR_OK
     })
 }
+
+/// What the loader runs before it hands the library out.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOADING: extern "C" fn() = {
+    extern "C" fn loading() {
+        call::run(Function::loading, |_| CKR_OK);
+    }
+    loading
+};
 
 /// Ends the process: with a script that means nothing, what follows would prove nothing.
 fn give_up(why: &str) -> ! {

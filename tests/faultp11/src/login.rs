@@ -6,7 +6,7 @@ use cryptoki_sys::*;
 
 use crate::{
     call::Call,
-    device::{check_session, device},
+    device::{check_session, device, wrong_pins},
     functions::real,
     tally,
 };
@@ -46,7 +46,7 @@ pub(crate) fn login(
 fn counted(call: &Call, pin: usize, attempt: impl FnOnce() -> CK_RV) -> CK_RV {
     let row = tally::row(pin);
     let tries = call.script.pin_tries;
-    if tries != 0 && row.second.load(Ordering::SeqCst) >= tries {
+    if tries != 0 && wrong_pins(&call.script, pin) >= tries {
         return call.script.locked_answer.0;
     }
     let answer = attempt();

@@ -13,9 +13,11 @@ use cryptoki_sys::{CK_RV, CKR_PIN_LOCKED};
 use crate::{code, functions::Function, place, tally};
 
 /// What a script says.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Script {
     pub(crate) rules: Vec<Rule>,
+    /// Lines that hold once a function has been called so often.
+    later: Vec<(Function, u64, String)>,
     pub(crate) interface: Interface,
     /// No session beyond these; 0: no limit.
     pub(crate) max_sessions: u64,
@@ -23,6 +25,8 @@ pub(crate) struct Script {
     pub(crate) max_sessions_unreported: bool,
     /// So many wrong PINs in a row lock it; 0: never.
     pub(crate) pin_tries: u64,
+    /// So many wrong PINs have been given before.
+    pub(crate) pin_spent: u64,
     /// Its flags do not tell of its PIN.
     pub(crate) pin_flags_hidden: bool,
     pub(crate) locked_answer: LockedAnswer,
@@ -71,7 +75,7 @@ impl Default for LockedAnswer {
 }
 
 /// What happens to some calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rule {
     /// `None`: every function.
     function: Option<Function>,
@@ -108,7 +112,7 @@ pub(crate) enum Action {
 
 impl Rule {
     pub(crate) fn concerns(&self, function: Function, number: u64) -> bool {
-        self.function.is_none_or(|concerned| concerned == function)
+        self.function.map_or(function.is_called(), |concerned| concerned == function)
             && (self.first..=self.last).contains(&number)
             && (self.initializations == u64::MAX
                 || tally::calls(Function::C_Initialize) < self.initializations)
@@ -128,14 +132,27 @@ impl Script {
         if let Some((known, script)) = &*READ.read().unwrap_or_else(PoisonError::into_inner)
             && *known == stamp
         {
-            return script.clone();
+            return Self::at_this_moment(script);
         }
         let text = fs::read_to_string(path).unwrap_or_default();
         let script =
             Self::parse(&text).unwrap_or_else(|why| crate::give_up(&format!("{}: {why}", path.display())));
         let script = Arc::new(script);
         *READ.write().unwrap_or_else(PoisonError::into_inner) = Some((stamp, script.clone()));
-        script
+        Self::at_this_moment(&script)
+    }
+
+    /// With those of its later lines that hold by now.
+    fn at_this_moment(script: &Arc<Self>) -> Arc<Self> {
+        let mut now = script.clone();
+        for (_, _, line) in
+            script.later.iter().filter(|(function, first, _)| tally::calls(*function) >= *first)
+        {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // It was understood when the file was read.
+            let _ = Arc::make_mut(&mut now).take(&words);
+        }
+        now
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -152,12 +169,17 @@ impl Script {
 
     fn take(&mut self, words: &[&str]) -> Option<()> {
         match words {
+            ["from", function, first, line @ ..] => {
+                Self::default().take(line)?;
+                self.later.push((Function::named(function)?, first.parse().ok()?, line.join(" ")));
+            }
             ["interface", "2.40"] => self.interface = Interface::V2,
             ["interface", "3.0"] => self.interface = Interface::V3,
             ["interface", "null"] => self.interface = Interface::Null,
             ["max-sessions", number] => self.max_sessions = number.parse().ok()?,
             ["max-sessions-unreported"] => self.max_sessions_unreported = true,
             ["pin-tries", number] => self.pin_tries = number.parse().ok()?,
+            ["pin-spent", number] => self.pin_spent = number.parse().ok()?,
             ["pin-flags-hidden"] => self.pin_flags_hidden = true,
             ["locked-answer", code] => self.locked_answer = LockedAnswer(code::answer(code)?),
             ["signature-pin", pin] => self.signature_pin = Some((*pin).to_owned()),
@@ -201,7 +223,7 @@ fn rule(function: &str, calls: &str, words: &[&str]) -> Option<Rule> {
         Some((first, last)) => (first.parse().ok()?, last.parse().ok()?),
     };
     let action = match action {
-        ["answer", code] => Action::Answer(code::answer(code)?),
+        ["answer", code] if function.is_none_or(Function::is_called) => Action::Answer(code::answer(code)?),
         ["delay", milliseconds] => Action::Delay(Duration::from_millis(milliseconds.parse().ok()?)),
         ["hang"] => Action::Hang,
         ["hold"] => Action::Hold,
