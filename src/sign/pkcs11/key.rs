@@ -74,7 +74,12 @@ impl SigningKey {
         let keeper = connection.keeper();
         let session = keeper.as_ref();
         let device = connection.device.uri();
-        let (handle, uri) = find::private_key(session, &device, &query.uri)?;
+        let (handle, uri) = find::private_key(session, &device, &query.uri).map_err(|error| match error {
+            Error::NotFound { .. } if connection.has_lost_login(session) => {
+                Error::Device { function: "C_FindObjects".into(), code: "CKR_USER_NOT_LOGGED_IN".into() }
+            }
+            error => error,
+        })?;
         let unusable = |reason: String| Error::UnusableKey { key: uri.to_string(), reason };
         let values = object::read(session, handle, USE)?;
         let key_type = values.key_type();

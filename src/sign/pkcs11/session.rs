@@ -40,6 +40,8 @@ pub(super) struct Connection {
     idle: Mutex<Vec<Box<dyn Session>>>,
     /// The device allows one session in all.
     single: bool,
+    /// The device confirmed that we are logged in.
+    logged_in: bool,
     /// Held from the authorisation of a login for one signature to its outcome: a second one meanwhile would look as if
     /// the first had been refused.
     logging_in: Mutex<()>,
@@ -221,6 +223,7 @@ impl Connection {
         let single = allows_one_session(info, profile);
         let keeper = library.open(slot, access(profile, single)).map_err(|why| answered(&why))?;
         log_in(library.as_ref(), slot, keeper.as_ref(), profile, logins)?;
+        let logged_in = is_logged_in(keeper.as_ref());
         Ok(Self {
             slot,
             device: DeviceId::of(info),
@@ -229,8 +232,14 @@ impl Connection {
             keeper: Mutex::new(keeper),
             idle: Mutex::default(),
             single,
+            logged_in,
             logging_in: Mutex::default(),
         })
+    }
+
+    /// Whether the login is gone that the device had confirmed: then it shows no private key, and means nothing by it.
+    pub(super) fn has_lost_login(&self, session: &dyn Session) -> bool {
+        self.logged_in && !is_logged_in(session)
     }
 
     /// One login for a signature at a time.
