@@ -1,5 +1,5 @@
-//! What Segl does when a PKCS#11 module fails: each test in a process of its own, with a module that misbehaves as a
-//! script says (`tests/faultp11`) in a child of that process.
+//! What Segl does when a PKCS#11 module fails, as far as the fault matrix (`tests/fault_matrix`) has no cell for it: each
+//! test in a process of its own, with a module that misbehaves as a script says (`tests/faultp11`) in a child of it.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,8 +14,8 @@
 mod device;
 #[path = "support/faultp11.rs"]
 mod faultp11;
-#[path = "faults/loading.rs"]
-mod loading;
+#[path = "support/faulty_module.rs"]
+mod faulty_module;
 #[path = "faults/login.rs"]
 mod login;
 #[path = "faults/recovery.rs"]

@@ -10,6 +10,8 @@
     reason = "a test fails by panicking and shows its figures, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "support/faulty_module.rs"]
+mod faulty_module;
 #[path = "support/faultp11.rs"]
 mod faultp11;
 #[path = "support/softhsm.rs"]

@@ -97,27 +97,6 @@ fn a_device_is_found_in_whatever_slot_it_has_moved_to() {
 }
 
 #[test]
-fn a_device_that_was_out_signs_again_when_it_is_back() {
-    faulty("device::a_device_that_was_out_signs_again_when_it_is_back", async |fault| {
-        let signer = fault.signer(&fault.modules());
-        sign(&signer).await.unwrap();
-        for round in 1..=3 {
-            fault.script(["removed".to_owned(), format!("insertion {}", round - 1)]);
-            for _ in 0..3 {
-                sign(&signer).await.unwrap_err();
-            }
-            fault.script([format!("insertion {round}")]);
-            assert_verifies(&fault, &signs_again(&signer).await.unwrap());
-            assert_eq!(fault.calls("C_Login"), round + 1);
-        }
-        // Out and in again between two requests: neither notices.
-        fault.script(["insertion 9"]);
-        assert_verifies(&fault, &sign(&signer).await.unwrap());
-        assert_eq!(fault.wrong_pins(), 0);
-    });
-}
-
-#[test]
 fn what_a_device_does_not_say_of_itself_keeps_nobody_from_signing() {
     faulty("device::what_a_device_does_not_say_of_itself_keeps_nobody_from_signing", async |fault| {
         for script in [
