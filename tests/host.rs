@@ -10,10 +10,10 @@
     reason = "a test fails by panicking and shows its figures, and clippy knows only #[test] functions as tests"
 )]
 
-#[path = "support/faulty_module.rs"]
-mod faulty_module;
 #[path = "support/faultp11.rs"]
 mod faultp11;
+#[path = "support/faulty_module.rs"]
+mod faulty_module;
 #[path = "support/softhsm.rs"]
 mod softhsm;
 
