@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     figures::Seen,
     login,
-    rows::{End, Fault, HANG, IMPATIENT_START, Phase, Row},
+    rows::{End, Fault, HANG, Phase, Row},
     stand::{Bench, call, good_pins, run as run_here},
 };
 
@@ -22,8 +22,7 @@ const SOON: Duration = Duration::from_secs(12);
 /// The library is started for a recovery this often at most: the start that was under way, and one more.
 const STARTS: u64 = 2;
 
-/// So long and for so many failures a fault lasts.
-const WHILE: Duration = Duration::from_millis(500);
+/// A fault lasts for so many failures or signatures at least.
 const FAILURES: u64 = 2;
 const SIGNATURES: u64 = 3;
 
@@ -50,9 +49,8 @@ pub(crate) struct Cell<'a> {
 
 impl<'a> Cell<'a> {
     pub(crate) fn new(bench: &'a Bench, row: &'a Row, phase: Phase, end: End, fields: &str) -> Self {
-        let patience = if row.patience().is_empty() { "" } else { IMPATIENT_START };
-        let fields = format!("{fields}{patience}");
-        Self { bench, row, phase, end, fields, seen: Seen::default() }
+        let fields = format!("{fields}{}", row.profile().1);
+        Self { bench, row, phase, end, fields, seen: Seen { cells: 1, ..Seen::default() } }
     }
 
     pub(crate) async fn all(mut self) -> Result<Seen, String> {
@@ -78,7 +76,6 @@ impl<'a> Cell<'a> {
                 }
             }
         }
-        self.seen.processes = self.bench.calls("loading");
         match self.bench.wrong_pins() - wrong {
             0 => Ok(self.seen),
             wrong => Err(format!("{wrong} wrong PINs")),
@@ -100,7 +97,7 @@ impl<'a> Cell<'a> {
     }
 
     pub(crate) fn modules(&self, tables: &str) -> Arc<Modules> {
-        self.bench.modules(&self.fields, &format!("{tables}\n{}", self.row.patience()))
+        self.bench.modules(&self.fields, &format!("{tables}\n{}", self.row.profile().0))
     }
 
     /// A signer; a `warm` one has signed.
@@ -190,7 +187,8 @@ impl<'a> Cell<'a> {
         self.bench.script(self.lines());
         let begun = Instant::now();
         let (mut failures, mut signatures) = (0, 0);
-        while begun.elapsed() < WHILE || (failures < FAILURES && signatures < SIGNATURES) {
+        let lasts = Duration::from_millis(self.row.lasts);
+        while begun.elapsed() < lasts || (failures < FAILURES && signatures < SIGNATURES) {
             match self.ask(&signer).await {
                 Ok(()) => signatures += 1,
                 Err(error) => {
@@ -237,7 +235,7 @@ impl<'a> Cell<'a> {
                 let first = self.bench.calls(function) + 1;
                 lines.iter().map(|line| format!("from {function} {first} {line}")).collect()
             }
-            _ => vec![self.bench.from_now_on(function, &self.action())],
+            _ => vec![self.bench.onwards(function, &self.action())],
         }
     }
 

@@ -7,11 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{Phase, Row};
-
 /// What one cell has seen.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
+    pub(crate) cells: u64,
     /// Requests made, and those that were answered with a signature; each of these was verified.
     pub(crate) requests: u64,
     pub(crate) signatures: u64,
@@ -28,12 +27,11 @@ pub(crate) struct Seen {
     pub(crate) wrong_pins: u64,
     /// Times that only a person could go on.
     pub(crate) persons: u64,
-    /// Processes of the library.
-    pub(crate) processes: u64,
 }
 
 impl Seen {
     pub(crate) fn join(&mut self, other: &Self) {
+        self.cells += other.cells;
         self.requests += other.requests;
         self.signatures += other.signatures;
         self.once += other.once;
@@ -44,7 +42,6 @@ impl Seen {
         self.starts_a_second = self.starts_a_second.max(other.starts_a_second);
         self.wrong_pins = self.wrong_pins.max(other.wrong_pins);
         self.persons += other.persons;
-        self.processes += other.processes;
     }
 
     /// It took so long from the end of the fault to the first signature.
@@ -55,59 +52,65 @@ impl Seen {
     }
 }
 
+/// How the library was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In a child of the program that runs the tests.
+    Process,
+    /// In threads of a program.
+    Threads,
+    /// In a child of `segl`.
+    Program,
+}
+
+impl Way {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Process, "a program with the library in a child process"),
+        (Self::Threads, "programs with the library in threads"),
+        (Self::Program, "segl grant, with the library in a child process"),
+    ];
+}
+
 /// Those of all cells.
 #[derive(Default)]
-pub(crate) struct Figures(Mutex<Vec<(String, bool, Seen)>>);
+pub(crate) struct Figures(Mutex<Vec<(Way, String, Seen)>>);
 
 impl Figures {
-    pub(crate) fn add(&self, row: &Row, phase: Phase, seen: Seen) {
-        self.push(format!("{}::{}", row.name, phase.name()), false, seen);
-    }
-
-    /// Those of a row in threads.
-    pub(crate) fn add_threads(&self, row: &Row, seen: Seen) {
-        self.push(row.name.to_owned(), true, seen);
-    }
-
-    fn push(&self, name: String, threads: bool, seen: Seen) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((name, threads, seen));
+    pub(crate) fn add(&self, way: Way, name: impl Into<String>, seen: Seen) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((way, name.into(), seen));
     }
 
     /// Prints them.
     pub(crate) fn show(&self) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for threads in [false, true] {
+        for (way, title) in Way::ALL {
             let mut sum = Seen::default();
             let mut slowest = ("", Duration::ZERO);
-            let mut cells = 0;
-            for (name, _, seen) in all.iter().filter(|it| it.1 == threads) {
-                cells += 1;
+            for (_, name, seen) in all.iter().filter(|it| it.0 == way) {
                 sum.join(seen);
                 if seen.slowest >= slowest.1 {
                     slowest = (name, seen.slowest);
                 }
             }
-            if cells == 0 {
+            if sum.cells == 0 {
                 continue;
             }
-            match threads {
-                false => {
-                    println!("library in a child process: {cells} cells, {} processes of it", sum.processes)
-                }
-                true => println!("library in threads: {cells} rows"),
-            }
+            println!("{title}: {} cells", sum.cells);
             println!("  deaths of the program                      0");
             println!("  requests, signatures delivered, wrong ones {}, {}, 0", sum.requests, sum.signatures);
             println!("  wrong PINs that a device has seen at most  {}", sum.wrong_pins);
             println!("  faults of one call, answered all the same  {}, {}", sum.once, sum.mended);
+            println!("  stopped until a person came                {}", sum.persons);
             println!("  recoveries without a person                {}", sum.recoveries);
+            if way == Way::Program {
+                continue;
+            }
             println!(
                 "    slowest                                  {} ms ({})",
                 slowest.1.as_millis(),
                 slowest.0
             );
             println!("    starts of the library for one, at most   {}", sum.starts);
-            println!("  stopped until a person came                {}", sum.persons);
             println!("  starts per second under a fault, at most   {:.1}", sum.starts_a_second);
         }
     }

@@ -76,7 +76,6 @@ pub(crate) async fn run(cell: &mut Cell<'_>) -> Result<(), String> {
     for case in &CASES {
         one(cell, case).await.map_err(|why| format!("{}: {why}", case.what))?;
     }
-    cell.seen.processes = cell.bench.calls("loading");
     Ok(())
 }
 
@@ -92,8 +91,7 @@ async fn one(cell: &mut Cell<'_>, case: &Case) -> Result<(), String> {
         action if case.pin == WRONG_PIN && !action.starts_with("after ") => format!("after {action}"),
         action => action,
     };
-    let rule =
-        if case.lasting { bench.from_now_on("C_Login", &action) } else { bench.next("C_Login", &action) };
+    let rule = if case.lasting { bench.onwards("C_Login", &action) } else { bench.next("C_Login", &action) };
     let number = (logins + 1).to_string();
     let device: Vec<String> = case.script.iter().map(|line| line.replace("{}", &number)).collect();
     bench.script(device.iter().chain([&rule]));

@@ -22,6 +22,7 @@ mod documents;
 mod faulty_module;
 mod figures;
 mod login;
+mod program;
 mod rows;
 mod stand;
 
@@ -32,7 +33,7 @@ use std::{process::ExitCode, sync::Arc};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use self::{
-    figures::Figures,
+    figures::{Figures, Way},
     rows::{End, PHASES, ROWS},
     stand::Stand,
 };
@@ -46,16 +47,19 @@ fn main() -> ExitCode {
     let stand = Arc::new(Stand::default());
     let figures = Arc::new(Figures::default());
     let mut trials = documents::trials();
+    // Those that take longest are begun first.
+    trials.extend(ROWS.iter().rev().filter_map(|row| program::trial(&stand, &figures, row)));
     for row in ROWS {
         for (phase, end) in PHASES.into_iter().zip(row.ends) {
             if matches!(end, End::No(_)) {
                 continue;
             }
             let (stand, figures) = (stand.clone(), figures.clone());
-            trials.push(Trial::test(format!("process::{}::{}", row.name, phase.name()), move || {
+            let name = format!("{}::{}", row.name, phase.name());
+            trials.push(Trial::test(format!("process::{name}"), move || {
                 let bench = stand.bench();
                 let seen = cell::run(&bench, row, phase, end).map_err(Failed::from)?;
-                figures.add(row, phase, seen);
+                figures.add(Way::Process, name, seen);
                 Ok(())
             }));
         }

@@ -89,12 +89,17 @@ pub(crate) enum Fault {
 /// A call does not return. While nobody calls, the whole process is stopped instead, as by SIGSTOP.
 pub(crate) const HANG: Fault = Fault::Act("hang");
 
+/// Each call leaves two megabytes behind. The module may take up 64.
+const LEAK: Fault = Fault::Act("leak 2000000");
+
 /// One fault, and how it ends at each phase.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) fault: Fault,
     /// In the order of [`PHASES`].
     pub(crate) ends: [End; 7],
+    /// How long it lasts, in milliseconds.
+    pub(crate) lasts: u64,
     /// Every call of a phase is tried, not only the first.
     pub(crate) thorough: bool,
     /// It is the nature of a device, and does not end.
@@ -108,40 +113,63 @@ impl Row {
         self.not_in_threads.is_empty()
     }
 
-    /// What the profile says of the module besides.
-    pub(crate) fn patience(&self) -> &'static str {
+    /// Tables of the module's profile besides, and fields of its table `[module]`.
+    pub(crate) fn profile(&self) -> (&'static str, &'static str) {
         match self.fault {
-            HANG => IMPATIENT,
-            _ => "",
+            HANG => ("[sign]\ncall_timeout_s = 2\n", "init_timeout_s = 3\n"),
+            LEAK => ("", "memory_limit_mb = 64\n"),
+            _ => ("", ""),
         }
     }
 }
 
-/// A hang costs no more than this.
-const IMPATIENT: &str = "[sign]\ncall_timeout_s = 2\n";
-pub(crate) const IMPATIENT_START: &str = "init_timeout_s = 3\n";
+/// Long enough for some requests; and for the pauses between tries to have grown as long as they get.
+pub(crate) const WHILE: u64 = 500;
+const LONG: u64 = 8000;
 
 const NO_CALL: End = No("nobody calls");
 const NO_SIGNATURE: End = No("only C_Sign gives signatures");
 const ONCE_PER_LOAD: End = No("asked for once, when the library is loaded");
 const ONCE_PER_START: End = No("seen at C_Initialize alone");
+const AS_SHORT: End = No("ends as one that lasts for a short while");
 const FATAL: &str = "it would end the program: such libraries are not run in threads";
 const STUCK: &str = "no thread can be ended: such libraries are not run in threads";
 
 const fn code(name: &'static str, ends: [End; 7]) -> Row {
-    Row { name, fault: Fault::Answer(name), ends, thorough: false, for_good: false, not_in_threads: "" }
+    Row {
+        name,
+        fault: Fault::Answer(name),
+        ends,
+        lasts: WHILE,
+        thorough: false,
+        for_good: false,
+        not_in_threads: "",
+    }
 }
 
 const fn act(name: &'static str, act: &'static str, not_in_threads: &'static str, ends: [End; 7]) -> Row {
-    Row { name, fault: Fault::Act(act), ends, thorough: false, for_good: false, not_in_threads }
+    Row { name, fault: Fault::Act(act), ends, lasts: WHILE, thorough: false, for_good: false, not_in_threads }
 }
 
 const fn device(name: &'static str, lines: &'static [&'static str], ends: [End; 7]) -> Row {
-    Row { name, fault: Fault::Be(lines), ends, thorough: false, for_good: false, not_in_threads: "" }
+    Row {
+        name,
+        fault: Fault::Be(lines),
+        ends,
+        lasts: WHILE,
+        thorough: false,
+        for_good: false,
+        not_in_threads: "",
+    }
 }
 
 const fn thorough(mut row: Row) -> Row {
     row.thorough = true;
+    row
+}
+
+const fn long(mut row: Row) -> Row {
+    row.lasts = LONG;
     row
 }
 
@@ -154,6 +182,9 @@ const fn for_good(mut row: Row) -> Row {
 const GONE: [End; 7] = [Recovers, Recovers, PersonUnlessClean, Recovers, Recovers, Recovers, NO_CALL];
 /// Codes that may mean anything: after a login, that the PIN was wrong, too.
 const ANYTHING: [End; 7] = [Recovers, Recovers, Person, Recovers, Recovers, Recovers, NO_CALL];
+
+/// Of faults that last for long.
+const FOR_LONG: [End; 7] = [Recovers, Recovers, AS_SHORT, Recovers, Recovers, Recovers, AS_SHORT];
 
 pub(crate) const ROWS: &[Row] = &[
     // A session that is dead.
@@ -203,6 +234,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "hang-that-ends",
         fault: Fault::Hold,
         ends: [Harmless, Harmless, Harmless, Harmless, Harmless, Harmless, NO_CALL],
+        lasts: WHILE,
         thorough: false,
         for_good: false,
         not_in_threads: "",
@@ -215,6 +247,15 @@ pub(crate) const ROWS: &[Row] = &[
     act("exit-with-error", "exit 3", FATAL, DIES),
     act("SIGKILL", "kill", FATAL, DIES),
     act("leak", "leak 100000", "", [Harmless; 7]),
+    Row {
+        name: "leak-beyond-the-limit",
+        fault: LEAK,
+        ends: [Harmless; 7],
+        lasts: LONG,
+        thorough: false,
+        for_good: false,
+        not_in_threads: "it would be the program's memory",
+    },
     thorough(act(
         "logged-out-behind-the-back",
         "logout",
@@ -285,6 +326,10 @@ pub(crate) const ROWS: &[Row] = &[
         &["no-slots"],
         [Recovers, Recovers, ONCE_PER_START, ONCE_PER_START, ONCE_PER_START, ONCE_PER_START, ONCE_PER_START],
     ),
+    // The same for so long that the pauses between tries have grown.
+    long(device("out-for-long", &["removed"], FOR_LONG)),
+    long(Row { name: "CKR_DEVICE_ERROR-for-long", ..code("CKR_DEVICE_ERROR", FOR_LONG) }),
+    long(act("SIGSEGV-for-long", "crash", FATAL, FOR_LONG)),
     // A library that has no good interface.
     device(
         "C_GetInterface-refused",

@@ -41,9 +41,15 @@ struct Made {
 impl Stand {
     /// A module for one cell, whose processes alone load its device: SoftHSM2 takes no two logins at a time.
     pub(crate) fn bench(&self) -> Bench {
-        let folder = tempfile::tempdir().unwrap();
+        self.bench_in(&std::env::temp_dir())
+    }
+
+    /// The same, below `place`.
+    pub(crate) fn bench_in(&self, place: &Path) -> Bench {
+        let folder = tempfile::tempdir_in(place).unwrap();
         self.copy(folder.path());
-        Bench::new(&folder.path().to_owned(), environment(folder.path()), Some(folder))
+        let bench = Bench::new(folder.path(), environment(folder.path()));
+        Bench { _folder: Some(folder), ..bench }
     }
 
     /// The device and its key, copied to `folder`; what leads SoftHSM2 there.
@@ -74,7 +80,7 @@ impl Stand {
 /// Makes the key `grant`; its public half.
 fn generate(folder: &Path) -> Vec<u8> {
     fs::write(folder.join("spki"), []).unwrap();
-    let maker = Bench::new(folder, environment(folder), None);
+    let maker = Bench::new(folder, environment(folder));
     run(async {
         let modules = maker.modules("", "");
         let device = maker.device(&modules, "pkcs11:token=ci", pin(PIN));
@@ -118,7 +124,7 @@ fn copy_all(from: &Path, to: &Path) {
 /// A module of one's own in front of the device.
 pub(crate) struct Bench {
     module: FaultyModule,
-    spki: Vec<u8>,
+    pub(crate) spki: Vec<u8>,
     records: PinRecords,
     /// The end of the module's profile.
     environment: String,
@@ -135,12 +141,12 @@ impl Deref for Bench {
 
 impl Bench {
     /// In `folder`, which has a [copy](Stand::copy) of the device.
-    pub(crate) fn new(folder: &Path, environment: String, own: Option<TempDir>) -> Self {
+    pub(crate) fn new(folder: &Path, environment: String) -> Self {
         let module = FaultyModule::in_folder(folder);
         let spki = fs::read(folder.join("spki")).unwrap();
         module.behave();
         let records = PinRecords::In(folder.join("state"));
-        Self { module, spki, records, environment, _folder: own }
+        Self { module, spki, records, environment, _folder: None }
     }
 
     /// Libraries as a program has them, with tables and further fields of `[module]` for the profile of this one.
@@ -162,7 +168,9 @@ impl Bench {
         let asked = tokio::time::Instant::now();
         let signed: Result<Signed, Error> = signer.sign(&call, Box::new(|| b"header.payload".to_vec())).await;
         assert!(asked.elapsed() < PATIENCE * 2, "an answer came long after the deadline: {signed:?}");
-        signed.map(|signed| assert!(verifies(&self.spki, &signed), "a wrong signature came out"))
+        signed.map(|signed| {
+            assert!(verifies(&self.spki, &signed.message, &signed.signature), "a wrong signature came out")
+        })
     }
 
     /// What a person does who has looked at the device: `segl pin unblock`.

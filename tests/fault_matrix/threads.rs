@@ -8,7 +8,7 @@ use libtest_mimic::Failed;
 use crate::{
     alone::alone,
     cell::Cell,
-    figures::{Figures, Seen},
+    figures::{Figures, Seen, Way},
     rows::{End, PHASES, Row},
     stand::{Bench, Stand},
 };
@@ -35,7 +35,7 @@ pub(crate) fn run(stand: &Stand, figures: &Figures, name: &str, row: &Row) -> Re
                 let own = folder.join(phase.name());
                 fs::create_dir(&own).unwrap();
                 fs::copy(folder.join("spki"), own.join("spki")).unwrap();
-                let bench = Bench::new(&own, String::new(), None);
+                let bench = Bench::new(&own, String::new());
                 match Cell::new(&bench, row, phase, end, IN_THREADS).all().await {
                     Ok(seen) => sum.join(&seen),
                     Err(why) => failures.push(format!("{}: {why}", phase.name())),
@@ -48,7 +48,7 @@ pub(crate) fn run(stand: &Stand, figures: &Figures, name: &str, row: &Row) -> Re
     );
     let told = fs::read(told.path())?;
     if !told.is_empty() {
-        figures.add_threads(row, serde_json::from_slice(&told)?);
+        figures.add(Way::Threads, row.name, serde_json::from_slice(&told)?);
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(crate) async fn signs_again(signer: &Pkcs11Signer) -> Result<Signed, Error> 
 }
 
 pub(crate) fn assert_verifies(fault: &FaultP11, signed: &Signed) {
-    assert!(verifies(&fault.pair.spki, signed));
+    assert!(verifies(&fault.pair.spki, &signed.message, &signed.signature));
 }
 
 #[test]

@@ -65,6 +65,11 @@ impl FaultyModule {
         Self { folder: folder.to_owned(), scripts: AtomicU64::new(0) }
     }
 
+    /// What it counts in, and its script.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where it lies.
     pub(crate) fn library(&self) -> PathBuf {
         self.folder.join("libfaultp11.so")
@@ -93,7 +98,7 @@ impl FaultyModule {
     }
 
     /// The line for the next call of `function` and all that follow.
-    pub(crate) fn from_now_on(&self, function: &str, action: &str) -> String {
+    pub(crate) fn onwards(&self, function: &str, action: &str) -> String {
         format!("{function} {}- {action}", self.calls(function) + 1)
     }
 
@@ -192,7 +197,7 @@ pub(crate) async fn sign(signer: &Pkcs11Signer) -> Result<Signed, Error> {
 }
 
 /// Whether a signature is one of the key `spki`; found out by another library than the one that made it.
-pub(crate) fn verifies(spki: &[u8], signed: &Signed) -> bool {
+pub(crate) fn verifies(spki: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, spki).unwrap();
-    key.verify_sig(&signed.message, &signed.signature).is_ok()
+    key.verify_sig(message, signature).is_ok()
 }
