@@ -25,10 +25,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use self::{
-    faultp11::{faulty, sign},
-    softhsm::call,
-};
+use self::{faultp11::faulty, faulty_module::sign, softhsm::call};
 
 /// A library that tells what its process is like, in a folder of its own.
 struct Witness(TempDir);

@@ -8,7 +8,8 @@ use segl::sign::{
 use std::sync::Arc;
 
 use crate::{
-    faultp11::{FaultP11, faulty, sign},
+    faultp11::{FaultP11, faulty},
+    faulty_module::sign,
     recovery::assert_verifies,
     softhsm::{PIN, good_pin},
 };

@@ -7,8 +7,8 @@ use segl::sign::{Error, Pkcs11Signer, Signed};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    faultp11::{FaultP11, IMPATIENT, faulty, sign},
-    faulty_module::verifies,
+    faultp11::{FaultP11, IMPATIENT, faulty},
+    faulty_module::{sign, verifies},
     softhsm::call,
 };
 

@@ -3,7 +3,8 @@
 use segl::sign::{Error, Signer};
 
 use crate::{
-    faultp11::{faulty, sign},
+    faultp11::faulty,
+    faulty_module::sign,
     recovery::{assert_verifies, signs_again},
 };
 

@@ -21,6 +21,8 @@ mod cable;
 mod chance;
 #[path = "../support/faultp11.rs"]
 mod faultp11;
+#[path = "../support/faulty_module.rs"]
+mod faulty_module;
 #[path = "../support/fixture.rs"]
 mod fixture;
 #[path = "../support/footprint.rs"]

@@ -9,7 +9,6 @@ use segl::sign::{
     pkcs11::{KeyPair, Modules},
 };
 
-pub(crate) use crate::faulty_module::sign;
 use crate::{
     faulty_module::{self, FaultyModule},
     softhsm::{self, SoftHsm, call, good_pin, is_alone},
