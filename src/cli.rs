@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod decode;
 mod doctor;
+mod explain;
 mod failure;
 mod file;
 mod grant;
@@ -79,6 +80,8 @@ enum Command {
     Probe(probe::Command),
     /// Check everything about one token or all, and say what to fix
     Doctor(doctor::Command),
+    /// Say what a refusal or a code means, and who must do what about it
+    Explain(explain::Command),
     /// Show and prepare the keys on a device
     Keys(keys::Command),
     /// Say what a certificate is and whether Maskinporten takes it; fetch its issuers
@@ -129,7 +132,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
-            return report(&Failure::needs_person(why.to_string(), "Look at the limits of this user."));
+            let failure = Failure::needs_person(why.to_string(), "Look at the limits of this user.");
+            return report(&failure, language);
         }
     };
     let terminal = Terminal::as_found();
@@ -150,7 +154,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     terminal.restore();
     match result.and_then(|()| out.flush().map_err(Failure::from)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
+        Err(failure) => report(&failure, context.language),
     }
 }
 
@@ -165,6 +169,7 @@ async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result
         Command::Certificate(command) => certificate::run(command, context, out).await,
         Command::Pin(command) => pin::run(command, context, out).await,
         Command::Profiles(command) => profiles::run(command, context, out),
+        Command::Explain(command) => explain::run(&command, context, out),
         Command::Scopes(command) => scopes::run(&command, context, out),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(command) => sandbox::run(*command, context, out).await,
@@ -266,7 +271,7 @@ fn usual_language() -> Language {
         .map_or_else(Language::default, |locale| Language::of_locale(&locale))
 }
 
-fn report(failure: &Failure) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{failure}");
+fn report(failure: &Failure, language: Language) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{}", failure.told(language));
     failure.exit_code()
 }

@@ -36,7 +36,8 @@
 //! cache answers in less than a microsecond, renews ahead of time, and lets many callers wait for one signature.
 //!
 //! An error says what happened (`Display`), what to do (`remedy()`) and, where it came from a key or an authority,
-//! whose move it is (`kind()`) and whether asking again can help (`retry()`).
+//! whose move it is (`kind()`) and whether asking again can help (`retry()`). `topic()` names its [`advice`], which says
+//! more, in English and Norwegian.
 //!
 //! Who needs other parts puts them together by hand: a [`Signer`](sign::Signer) is proven to belong to an identity
 //! ([`Credential`](sign::Credential)), a [`Grant`](grant::Grant) is made with it, and everything that gives tokens is a
@@ -111,6 +112,7 @@
 //! Tokens, assertions, PINs and keys print as nothing in `Debug`, stand in no error and no log record, and are wiped
 //! when they are dropped. National identity numbers are masked.
 
+pub mod advice;
 pub mod call;
 pub mod certificate;
 #[cfg(feature = "cli")]

@@ -10,6 +10,8 @@ mod response;
 mod retry;
 mod trouble;
 
+#[cfg(feature = "cli")]
+pub(crate) use self::error::printable;
 pub use self::{
     cache::{Cached, DEFAULT_CAPACITY, lead_time},
     contact::{CLOCK_LIMIT, Contact, ContactState},

@@ -17,6 +17,8 @@ mod crowd;
 mod device;
 #[path = "end_to_end/eseal.rs"]
 mod eseal;
+#[path = "end_to_end/explain.rs"]
+mod explain;
 #[path = "end_to_end/file_key.rs"]
 mod file_key;
 #[path = "end_to_end/odd_servers.rs"]

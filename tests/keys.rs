@@ -104,6 +104,7 @@ impl Desk {
             .args(arguments)
             .current_dir(self.0.path())
             .env_remove("SEGL_CONFIG")
+            .env("LC_ALL", "C")
             // Other libraries of the machine keep things at home.
             .env("HOME", self.0.path())
             .env("STATE_DIRECTORY", self.path("state"))
@@ -162,7 +163,9 @@ impl Said {
     fn assert_needs_person(&self, what: &str, remedy: &str) {
         assert_eq!(self.code, 2, "{self:?}");
         assert!(self.out.is_empty(), "{self:?}");
-        let (first, second) = self.err.trim_end().rsplit_once('\n').unwrap();
+        let said = self.err.trim_end();
+        let said = said.rsplit_once("\n      More: segl explain ").map_or(said, |(said, _)| said);
+        let (first, second) = said.rsplit_once('\n').unwrap();
         assert!(first.contains(what) && second.contains(remedy), "{self:?}");
     }
 }

@@ -27,6 +27,7 @@ const ROOMS: [&str; 18] = [
     "http",
     "jose",
     "language",
+    "advice",
     "scope",
     "certificate",
     "sign",
@@ -35,7 +36,6 @@ const ROOMS: [&str; 18] = [
     "selfservice",
     "config",
     "pipeline",
-    "advice",
     "doctor",
     "broker",
 ];

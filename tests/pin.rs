@@ -42,6 +42,7 @@ fn segl(home: &Path, path: &str, arguments: &[&str]) -> (Output, String) {
         .args(arguments)
         .current_dir(home)
         .env("PATH", path)
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
         .unwrap();

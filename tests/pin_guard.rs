@@ -91,6 +91,7 @@ impl Desk {
             .args(arguments)
             .current_dir(self.0.path())
             .env_remove("SEGL_CONFIG")
+            .env("LC_ALL", "C")
             .env("HOME", self.0.path())
             .env("STATE_DIRECTORY", self.path("state"))
             .env("CREDENTIALS_DIRECTORY", self.path("credentials"))

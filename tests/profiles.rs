@@ -52,7 +52,11 @@ impl Desk {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_segl"));
         command.args(arguments).current_dir(self.folder.path());
-        command.env_remove("SEGL_PROFILES").env_remove("SEGL_CONFIG").env("COLUMNS", "100");
+        command
+            .env_remove("SEGL_PROFILES")
+            .env_remove("SEGL_CONFIG")
+            .env("COLUMNS", "100")
+            .env("LC_ALL", "C");
         command
     }
 

@@ -104,6 +104,8 @@ impl Refused {
         assert!(what.starts_with(&format!("Maskinporten refused ({error}): ")), "{what}");
         assert!(what.contains(text) && what.contains(code) && what.contains("(trace_id: "), "{what}");
         assert_eq!(next, self.error.remedy());
+        let more = format!("      More: segl explain {}", self.error.topic());
+        assert_eq!(self.said.err.lines().last(), Some(more.as_str()));
         self
     }
 
@@ -267,7 +269,7 @@ async fn a_grant_that_is_old_where_old_ones_are_not_taken() {
         knobs.clock_offset = 30;
     });
     let refused = Refused::of(&stand, &config, "maskinporten", &[]).await;
-    refused.is("", INVALID, "Issue time is too long ago", "").once();
+    refused.is("", INVALID, "Issue time is too long ago", "clock").once();
 }
 
 /// A client with a key does not know its own organisation; one with a certificate does, and does not ask.
@@ -394,14 +396,14 @@ async fn customs_refuses_a_scope_that_is_not_its_own() {
     assert_eq!(refused.refusal.error.as_deref(), Some("invalid_scope"));
     let (what, remedy) = refused.said.failed(1);
     assert_eq!(what, format!("Customs refused (invalid_scope): {text}"));
-    assert!(remedy.contains("Ask Customs"), "{remedy}");
+    assert!(remedy.contains("ask Customs"), "{remedy}");
 
     stand.sandbox.turn(|knobs| knobs.customs_error = CustomsError::Text);
     stand.configure(&config);
     let said = stand.segl(&[&["token", "road", "--timeout", "2"], &scope[..]].concat()).await;
     let (what, remedy) = said.failed(1);
     assert!(what.contains(text), "{what}");
-    assert!(remedy.contains("Ask Customs"), "{remedy}");
+    assert!(remedy.contains("ask Customs"), "{remedy}");
 }
 
 #[tokio::test]

@@ -489,7 +489,7 @@ async fn refused(folder: &Path, arguments: &[&str]) -> String {
 
 fn segl(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_segl"));
-    command.args(arguments).current_dir(folder).kill_on_drop(true);
+    command.args(arguments).current_dir(folder).env("LC_ALL", "C").kill_on_drop(true);
     for name in ["SEGL_CONFIG", "HTTPS_PROXY", "https_proxy", "RUST_LOG"] {
         command.env_remove(name);
     }

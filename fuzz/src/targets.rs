@@ -14,6 +14,7 @@ use std::{
 
 use secrecy::SecretString;
 use segl::{
+    advice,
     call::Call,
     certificate::{Certificate, CertificateSet, Chain, OrganisationIdentifier, OrganisationNumber},
     clock::{Clock, Instant, ManualClock, SystemClock},
@@ -35,7 +36,8 @@ use zeroize::Zeroizing;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
+    ("answer", answer),
     ("attributes", attributes),
     ("certificates", certificates),
     ("clients", clients),
@@ -52,6 +54,20 @@ pub const TARGETS: [(&str, Target); 12] = [
 
 /// 2026-11-22, when the corpus was made: certificates in it are valid.
 const NOW: u64 = 1_795_305_600;
+
+/// What somebody pastes to have it explained: nothing of it is repeated but codes and phrases that are known.
+pub fn answer(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    for recognised in advice::recognise(&text) {
+        let known = || advice::all().iter().flat_map(|advice| advice.codes.iter().chain(&advice.texts));
+        let is_number = recognised.by.starts_with("0x") && recognised.by.len() <= 18;
+        assert!(
+            is_number || known().any(|known| known.eq_ignore_ascii_case(&recognised.by)),
+            "{recognised:?}"
+        );
+    }
+    let _ = advice::nearest(&text);
+}
 
 /// What a device answers when it is asked for attributes: for each call a `CKR_…` of two bytes, then for each row a
 /// length of three bytes, the first of which chooses its kind. When the input ends it begins anew.

@@ -1,8 +1,9 @@
 use std::{fmt, process::ExitCode};
 
 use crate::{
-    config,
+    advice, config,
     grant::InvalidRequest,
+    language::Language,
     pipeline::{self, NotReady},
     sign::{self, Fault, PinProblem, pkcs11::profile::ProfileError},
     state, token,
@@ -27,13 +28,16 @@ pub(crate) struct Failure {
     outcome: Outcome,
     what: String,
     remedy: String,
+    /// What `segl explain` is asked for.
+    topic: Option<String>,
     pin_refused: bool,
 }
 
 impl Failure {
     /// A failure that a person must mend.
     pub(crate) fn needs_person(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { outcome: Outcome::NeedsPerson, what: what.into(), remedy: remedy.into(), pin_refused: false }
+        let (what, remedy) = (what.into(), remedy.into());
+        Self { outcome: Outcome::NeedsPerson, what, remedy, topic: None, pin_refused: false }
     }
 
     /// Something that was done, and is not as it should be.
@@ -49,6 +53,11 @@ impl Failure {
     /// The same, after a PIN or password that was refused: a person may type another.
     pub(crate) fn after_refused_pin(self) -> Self {
         Self { pin_refused: true, ..self }
+    }
+
+    /// The same, with what `segl explain` says more of.
+    fn about(self, topic: &str) -> Self {
+        Self { topic: advice::named(topic).map(|_| topic.to_owned()), ..self }
     }
 
     /// The same, with no other PIN asked for.
@@ -72,9 +81,28 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What happened, what to do, and where more is said. What happened is told in English, as the authorities tell it.
+    pub(crate) fn told(&self, language: Language) -> String {
+        let advice = self.topic.as_deref().and_then(advice::named);
+        // A remedy that is written for this very case has no other language.
+        let general = advice.filter(|advice| advice.remedy.in_language(Language::English) == self.remedy);
+        let remedy = general.map_or(self.remedy.as_str(), |advice| advice.remedy.in_language(language));
+        let mut told = format!("segl: {}\n      {}", self.what, remedy.replace('\n', "\n      "));
+        if let Some(topic) = &self.topic {
+            let more = match language {
+                Language::English => "More",
+                Language::Bokmal => "Mer",
+            };
+            told.push_str(&format!("\n      {more}: segl explain {topic}"));
+        }
+        told
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "segl: {}\n      {}", self.what, self.remedy.replace('\n', "\n      "))
+        f.write_str(&self.told(Language::English))
     }
 }
 
@@ -96,8 +124,10 @@ impl From<token::Error> for Failure {
             outcome: outcome_of(error.kind()),
             what: error.to_string(),
             remedy: error.remedy(),
+            topic: None,
             pin_refused: matches!(error.cause(), token::Error::Sign(error) if is_refused_pin(error)),
         }
+        .about(error.topic())
     }
 }
 
@@ -107,8 +137,10 @@ impl From<sign::Error> for Failure {
             outcome: outcome_of(error.kind()),
             what: error.to_string(),
             remedy: error.remedy(),
+            topic: None,
             pin_refused: is_refused_pin(&error),
         }
+        .about(error.topic())
     }
 }
 
@@ -118,20 +150,22 @@ impl From<NotReady> for Failure {
             outcome: outcome_of(error.kind()),
             what: error.to_string(),
             remedy: error.remedy(),
+            topic: None,
             pin_refused: is_refused_pin(&error.error),
         }
+        .about(error.error.topic())
     }
 }
 
 impl From<InvalidRequest> for Failure {
     fn from(error: InvalidRequest) -> Self {
-        Self::needs_person(error.to_string(), error.remedy())
+        Self::needs_person(error.to_string(), error.remedy()).about("request")
     }
 }
 
 impl From<pipeline::Error> for Failure {
     fn from(error: pipeline::Error) -> Self {
-        Self::needs_person(error.to_string(), error.remedy())
+        Self::needs_person(error.to_string(), error.remedy()).about(error.topic())
     }
 }
 
@@ -143,7 +177,7 @@ impl From<config::Error> for Failure {
 
 impl From<ProfileError> for Failure {
     fn from(error: ProfileError) -> Self {
-        Self::needs_person(error.to_string(), error.remedy())
+        Self::needs_person(error.to_string(), error.remedy()).about("profile")
     }
 }
 

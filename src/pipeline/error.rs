@@ -1,5 +1,5 @@
 use crate::{
-    certificate,
+    advice, certificate,
     sign::{self, pkcs11::profile::ProfileError},
 };
 
@@ -46,6 +46,18 @@ impl Error {
         Self::Unknown { what, name: name.to_owned(), known: Vec::new() }
     }
 
+    /// What `segl explain` is asked for: a code, or the name of the [advice](crate::advice).
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Unknown { .. } => "unknown-name",
+            Self::File { .. } => "configured-file",
+            Self::Certificate { .. } => "certificate",
+            Self::Profile(_) => "profile",
+            Self::Signer(error) => error.topic(),
+        }
+    }
+
     /// What to do, in one sentence.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -54,7 +66,7 @@ impl Error {
                 format!("Add a [{what}s.NAME] table to the configuration.")
             }
             Self::Unknown { what, .. } => format!("Name one of these, or add a [{what}s.NAME] table."),
-            Self::File { .. } => "Correct the path in the configuration, or make the file readable.".into(),
+            Self::File { .. } => advice::remedy(self.topic()).into(),
             Self::Certificate { problem, .. } => problem.remedy().into(),
             Self::Profile(error) => error.remedy(),
             Self::Signer(error) => error.remedy(),

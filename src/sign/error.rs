@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::jose::Algorithm;
+use crate::{advice, jose::Algorithm};
 
 /// Whose move it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,54 +277,65 @@ impl Error {
         }
     }
 
+    /// What `segl explain` is asked for: a code of PKCS#11, or the name of the [advice](crate::advice).
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::File { .. } => "key-file",
+            Self::Uri { .. } => "key-uri",
+            Self::Module { .. } => "library",
+            Self::Untrusted { .. } => "library-untrusted",
+            Self::NotFound { sought: Sought::Device, .. } => "device-not-found",
+            Self::NotFound { .. } => "key-not-found",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::UnusableKey { .. } => "key-unusable",
+            Self::Taken { .. } => "key-taken",
+            Self::Algorithm(_) => "algorithm",
+            Self::Pin { problem, .. } => problem.topic(),
+            Self::Host { .. } => "library-process",
+            Self::Device { code, .. } if advice::named(code).is_some() => code,
+            Self::Device { .. } => "device-answer",
+            Self::WrongSignature => "wrong-signature",
+            Self::Mismatch { .. } => "key-mismatch",
+            Self::Certificate(_) => "certificate",
+            Self::IncompleteChain { .. } => "chain-incomplete",
+            Self::Attended { .. } => "attended",
+            Self::SeveralKeys { .. } => "several-keys",
+            Self::KeyChanged => "key-changed",
+            Self::Busy { .. } => "device-busy",
+            Self::Deadline => "device-deadline",
+            Self::Closed => "closed",
+        }
+    }
+
     /// What to do, in one sentence.
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Self::File { remedy, .. } => remedy.clone(),
-            Self::Uri { .. } => "Run `segl keys` and paste the URI that it prints.".into(),
-            Self::Module { .. } => {
-                "Install the vendor's PKCS#11 library, or name it with module-path= in the key URI.".into()
-            }
-            Self::Untrusted { .. } => {
-                "Let only root and the user that runs Segl write there, as in /usr/lib. `segl keys --trust-module` \
-                 looks at it as it is."
-                    .into()
-            }
-            Self::NotFound { sought: Sought::Device, .. } => {
-                "Plug the device in or start its service; `segl keys` shows what the library sees.".into()
-            }
-            Self::NotFound { .. } => "Run `segl keys` and paste the URI of the key you want.".into(),
-            Self::Ambiguous { .. } => {
-                "Add serial=, id= or object= to the URI until one candidate is left.".into()
-            }
-            Self::UnusableKey { .. } => "Use an RSA key of at least 2048 bits that may sign.".into(),
+            Self::File { remedy, .. }
+            | Self::Attended { remedy, .. }
+            | Self::Pin { problem: PinProblem::Unrecorded { remedy, .. }, .. } => remedy.clone(),
             Self::Taken { attribute, .. } => {
                 format!("Choose another {attribute}, or use the key that is there.")
             }
-            Self::Algorithm(_) => "Set algorithm to RS256, or leave it out.".into(),
-            Self::Pin { problem: PinProblem::Unrecorded { remedy, .. }, .. } => remedy.clone(),
-            Self::Pin { problem, .. } => pin_remedy(problem).into(),
-            Self::Host { .. } => {
-                "Try again; if it goes on, give the vendor this message with the library's version.".into()
-            }
-            Self::Device { .. } => "Look at the device and its service, then try again.".into(),
-            Self::WrongSignature => {
-                "Give the vendor this message with the library's version; another mechanism may work.".into()
-            }
-            Self::Mismatch { .. } => "Use the certificate that was issued for this key.".into(),
-            Self::Certificate(_) => "Run `segl keys` to see which certificates stand beside the key.".into(),
-            Self::IncompleteChain { .. } => {
-                "Run `segl certificate fetch-chain`, and put the chain line that it prints below the signer.".into()
-            }
-            Self::Attended { remedy, .. } => remedy.clone(),
-            Self::SeveralKeys { .. } => {
-                "Give each key a signer of its own, or put certificates of the same organisation beside the keys.".into()
-            }
-            Self::KeyChanged => "Try again.".into(),
-            Self::Busy { .. } => "Try again in a second; more lanes help if the device takes them.".into(),
-            Self::Deadline => "See whether the device hangs; restart its service if it does.".into(),
-            Self::Closed => "Start the program again.".into(),
+            _ => advice::remedy(self.topic()).to_owned(),
+        }
+    }
+}
+
+impl PinProblem {
+    fn topic(&self) -> &str {
+        match self {
+            Self::Missing => "pin-missing",
+            Self::Source(_) => "pin-source",
+            Self::Refused(code) if code.starts_with("CKR_PIN_") => code,
+            Self::Refused(_) => "pin-refused",
+            Self::RefusedBefore => "pin-refused-before",
+            Self::CutShort => "pin-cut-short",
+            Self::Locked => "CKR_PIN_LOCKED",
+            Self::FinalTry => "pin-final-try",
+            Self::Length(..) | Self::Format(_) => "pin-form",
+            Self::Unrecorded { .. } => "pin-unrecorded",
         }
     }
 }
@@ -357,27 +368,5 @@ fn pin_sentence(device: &str, problem: &PinProblem) -> String {
         PinProblem::Unrecorded { problem, .. } => {
             format!("the PIN for {device} was not tried: what was tried before is not known: {problem}")
         }
-    }
-}
-
-fn pin_remedy(problem: &PinProblem) -> &'static str {
-    match problem {
-        PinProblem::Missing => {
-            "Set pin = \"file:PATH\", \"credential:NAME\", \"exec:COMMAND\" or \"prompt\" on the signer."
-        }
-        PinProblem::Source(_) => {
-            "Make the PIN source readable for the user who runs Segl, and for nobody else."
-        }
-        PinProblem::Refused(_) => "Correct the PIN at its source, then start again.",
-        PinProblem::RefusedBefore => {
-            "Correct the PIN at its source; `segl pin status` says whether it must be unblocked, too."
-        }
-        PinProblem::CutShort => {
-            "If the PIN is right, a person says so: `segl pin unblock SIGNER`; `segl pin status` shows what was tried."
-        }
-        PinProblem::Unrecorded { .. } => "See `segl pin status`.",
-        PinProblem::Locked => "Unlock it with the PUK or the security officer's PIN, in the vendor's tool.",
-        PinProblem::FinalTry => "Log in once by hand with the right PIN, in the vendor's tool.",
-        PinProblem::Length(..) | PinProblem::Format(_) => "Correct the PIN at its source.",
     }
 }

@@ -42,6 +42,7 @@ mod uri;
 #[doc(hidden)]
 pub use self::{calls::attribute_values, host::host_says};
 pub use self::{
+    code::{return_value_name, return_values},
     guard::{KeptRecord, MOST_SPENT, PinFlags, PinRecord, PinRecords, Standing, TriedBy},
     holders::{Holder, holders, may_be_held},
     host::{HostProgram, module_host},

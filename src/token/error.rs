@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::{CLOCK_LIMIT, Outage, Side};
 use crate::{
+    advice::{self, Advice, Again, Origin},
     clock::Offset,
     grant::{self, InvalidRequest},
+    language::Language,
     sign::{self, Fault, Retry},
 };
 
@@ -19,6 +21,16 @@ pub enum Authority {
     Customs,
     /// Altinn 3.
     Altinn,
+}
+
+impl From<Authority> for Origin {
+    fn from(authority: Authority) -> Self {
+        match authority {
+            Authority::Maskinporten => Self::Maskinporten,
+            Authority::Customs => Self::Customs,
+            Authority::Altinn => Self::Altinn,
+        }
+    }
 }
 
 impl fmt::Display for Authority {
@@ -97,9 +109,8 @@ impl Refusal {
 
     /// Whether the authority's own clock is what it refused for: the grant has expired for it, or is not issued yet.
     fn is_about_time(&self) -> bool {
-        self.code.as_deref() == Some("MP-130")
-            || self.mentions("issue time is after now")
-            || self.mentions("issue time is too long ago")
+        let codes = ["MP-130", "clock-ahead", "clock-behind"];
+        self.advice().is_some_and(|advice| codes.contains(&advice.code()))
     }
 
     /// How far off this machine's clock is, where the refusal came of that.
@@ -113,10 +124,18 @@ impl Refusal {
         self.clock_to_blame().map(sentence).unwrap_or_default()
     }
 
-    /// Whether the key may just not have reached the authority yet (2 to 15 minutes after upload).
+    /// What it means and what to do about it.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static Advice> {
+        let codes: Vec<&str> = [&self.code, &self.error].into_iter().flatten().map(String::as_str).collect();
+        advice::on_refusal(self.authority.into(), &codes, &self.description, self.status)
+    }
+
+    /// Whether what was changed may just not have reached the authority yet (2 to 15 minutes): a key, a scope, a
+    /// system user.
     #[must_use]
     pub fn may_be_propagation(&self) -> bool {
-        matches!(self.code.as_deref(), Some("MP-200" | "MP-303")) || self.mentions("unknown key identifier")
+        self.advice().is_some_and(|advice| advice.again == Again::Later)
     }
 
     fn error_or_status(&self) -> String {
@@ -126,15 +145,11 @@ impl Refusal {
     fn reason(&self) -> &str {
         if self.description.is_empty() { "it gave no reason" } else { &self.description }
     }
-
-    fn mentions(&self, lower_case: &str) -> bool {
-        self.description.to_ascii_lowercase().contains(lower_case)
-    }
 }
 
 /// What a server said, fit for terminals and logs: bounded, on one line, nothing that a terminal would act on, and
 /// without what it may have repeated of the request, a grant, a token or a person's number.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let line: String = text.chars().map(|c| if is_steering(c) { ' ' } else { c }).take(2_000).collect();
     let mut shown = String::with_capacity(line.len());
     let mut rest = line.trim();
@@ -281,11 +296,11 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Sign(error) => error.retry(),
-            Self::Refused(refusal) => match refusal.code.as_deref() {
+            Self::Refused(refusal) => match refusal.advice().map(|advice| advice.again) {
                 // Until the clock is set, a new grant fares no better.
                 _ if refusal.clock_to_blame().is_some() => Retry::Never,
-                Some("MP-012" | "MP-130") => Retry::NewGrant,
-                _ if refusal.may_be_propagation() => Retry::After(Duration::from_secs(5)),
+                Some(Again::NewGrant) => Retry::NewGrant,
+                Some(Again::Later) => Retry::After(Duration::from_secs(5)),
                 _ if !refusal.is_clear() => Retry::After(SOON),
                 _ => Retry::Never,
             },
@@ -323,6 +338,26 @@ impl Error {
         matches!(self, Self::Deadline(_)) || matches!(self.cause(), Self::Sign(sign::Error::Deadline))
     }
 
+    /// What `segl explain` is asked for: a code, or the name of the [advice](crate::advice).
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Request(_) => "request",
+            Self::Sign(error) => error.topic(),
+            Self::Refused(refusal) => refusal.advice().map_or("", |advice| {
+                let code = refusal.code.as_deref().filter(|code| advice::named(code) == Some(advice));
+                code.unwrap_or_else(|| advice.code())
+            }),
+            Self::Unreachable { .. } => "unreachable",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Malformed { .. } => "malformed",
+            Self::TooShort { .. } => "token-too-short",
+            Self::Away(outage) | Self::Deadline(Some(outage)) => outage.error.topic(),
+            Self::Deadline(None) => "deadline",
+            Self::Closed => "closed",
+        }
+    }
+
     /// What to do, in one sentence.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -332,7 +367,9 @@ impl Error {
             Self::Refused(refusal) if refusal.clock_to_blame().is_some() => {
                 "Set this machine's clock, and let NTP keep it.".into()
             }
-            Self::Refused(refusal) => refusal_remedy(refusal).into(),
+            Self::Refused(refusal) => {
+                refusal.advice().map_or("", |advice| advice.remedy.in_language(Language::English)).to_owned()
+            }
             Self::Unreachable { authority, .. } => {
                 format!(
                     "Check firewall, proxy and DNS; then see whether {authority} is up (status.digdir.no)."
@@ -344,52 +381,11 @@ impl Error {
             Self::Malformed { authority, .. } => {
                 format!("See whether a proxy stands between this machine and {authority}; then try again.")
             }
-            Self::TooShort { .. } => "Ask the API owner for a longer token life.".into(),
             Self::Away(outage) | Self::Deadline(Some(outage)) => outage.error.remedy(),
-            Self::Deadline(None) => "Try again; allow more time if the device or the network is slow.".into(),
-            Self::Closed => "Start the program again.".into(),
-        }
-    }
-}
-
-fn refusal_remedy(refusal: &Refusal) -> &'static str {
-    match refusal.code.as_deref() {
-        Some("MP-011") => "Maskinporten could not read the grant; report this with the trace id.",
-        Some("MP-012") => "Try again; if it comes back, two machines make the same jti.",
-        Some("MP-100") => "Check client_id, and that the client lives in this environment.",
-        Some("MP-110") => "Check that environment and client belong together.",
-        Some("MP-120") => "Use a valid virksomhetssertifikat of this environment (test or prod).",
-        Some("MP-121") => {
-            "Upload the key again in Samarbeidsportalen; registered keys live one year at most."
-        }
-        Some("MP-122") => "Use a certificate of the organisation that owns the client.",
-        Some("MP-123") => {
-            "The certificate chain was not understood; see what `segl grant NAME --decode` shows."
-        }
-        Some("MP-124") => "Check that kid or certificate belongs to this key, and that it has not expired.",
-        Some("MP-130") => "Check this machine's clock (NTP), and how long the grant was under way.",
-        Some("MP-200") => "Add the scope to the client in Samarbeidsportalen (it takes up to 15 minutes).",
-        Some("MP-201") => "Create a new client of the type maskinporten; the type of a client cannot change.",
-        Some("MP-250") => "Ask the API owner to grant the scope to your organisation.",
-        Some("MP-251") => "The customer must delegate the scope to you in Altinn, in the same environment.",
-        Some("MP-301" | "MP-302") => "Check authorization_details.",
-        Some("MP-303") => "Check that the customer has approved the system user, and its externalRef.",
-        _ if refusal.mentions("unknown key identifier") => {
-            "Check the kid against Samarbeidsportalen; a new key takes up to 15 minutes to get there."
-        }
-        _ if refusal.mentions("pre-registered") => "Set kid on the client: it has registered keys.",
-        _ if refusal.mentions("issue time is after now") => "Set this machine's clock (NTP); it runs ahead.",
-        _ if refusal.mentions("consumer_org") => "Leave consumer_org out: it is your own organisation.",
-        _ if refusal.mentions("not authorized to request scope") => {
-            "Ask Customs to grant the scope; toll:eu/ scopes are for eSeals, toll: scopes for clients."
-        }
-        _ => match refusal.authority {
-            Authority::Maskinporten => "Look the message up at docs.digdir.no (maskinporten_feilsoking).",
-            Authority::Customs => "Check that your organisation is registered for this API at Customs.",
-            Authority::Altinn => {
-                "Check that the Altinn environment belongs to this Maskinporten environment."
+            Self::TooShort { .. } | Self::Deadline(None) | Self::Closed => {
+                advice::remedy(self.topic()).to_owned()
             }
-        },
+        }
     }
 }
 

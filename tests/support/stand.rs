@@ -183,12 +183,17 @@ impl Said {
         serde_json::from_str(self.done()).unwrap()
     }
 
-    /// What happened and what to do, of a run that failed with `code`: one line each.
+    /// What happened and what to do, of a run that failed with `code`: one line each. A third one says where more is
+    /// told, and that there is more.
     #[track_caller]
     pub(crate) fn failed(&self, code: i32) -> (&str, &str) {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{self:?}");
         let lines: Vec<&str> = self.err.lines().collect();
-        let [what, remedy] = lines.as_slice() else { panic!("{self:?}") };
+        let [what, remedy, more @ ..] = lines.as_slice() else { panic!("{self:?}") };
+        for line in more {
+            let topic = line.strip_prefix("      More: segl explain ").unwrap_or_else(|| panic!("{self:?}"));
+            assert!(segl::advice::named(topic).is_some() && more.len() == 1, "{self:?}");
+        }
         let what = what.strip_prefix("segl: ").unwrap_or_else(|| panic!("{self:?}"));
         let remedy = remedy.strip_prefix("      ").unwrap_or_else(|| panic!("{self:?}"));
         assert!(!what.is_empty() && !remedy.is_empty(), "{self:?}");

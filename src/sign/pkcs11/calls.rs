@@ -19,7 +19,7 @@ mod values;
 pub use self::values::attribute_values;
 pub(super) use self::{
     attribute::{Attribute, AttributeType, KeyType, ObjectClass, flag_in, number_in, numbers_in},
-    code::{name as code_name, of as code_of},
+    code::{name as code_name, names as code_names, of as code_of},
     mechanism::{Mechanism, name as mechanism_name},
 };
 

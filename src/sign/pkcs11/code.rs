@@ -1,7 +1,18 @@
 //! PKCS#11 return values as errors; what each is good for, [`super::ladder`] says.
 
-use super::calls::{Failure, code_name};
+use super::calls::{Failure, code_name, code_names};
 use crate::sign::Error;
+
+/// The name of what a library answers, as errors have it: `CKR_…`, or the number for a vendor's own.
+#[must_use]
+pub fn return_value_name(code: u64) -> String {
+    code_name(code)
+}
+
+/// Every number of a return value that has a name (PKCS#11 2.40 and 3.2), with it.
+pub fn return_values() -> impl Iterator<Item = (u64, &'static str)> {
+    code_names()
+}
 
 /// What the device answered, by the names of the standard (PKCS#11 2.40 section 5.1), `C_Sign` and `CKR_…`.
 pub(super) fn answered(failure: &Failure) -> Error {

@@ -18,6 +18,11 @@ pub(in super::super) fn of(name: &str) -> Option<u64> {
     }
 }
 
+/// Every number that has a name, with it.
+pub(in super::super) fn names() -> impl Iterator<Item = (u64, &'static str)> {
+    NAMES.iter().copied()
+}
+
 macro_rules! names {
     ($($name:ident)*) => { &[$((cryptoki_sys::$name, stringify!($name))),*] };
 }
