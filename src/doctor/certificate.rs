@@ -1,19 +1,16 @@
 //! The certificate that stands for a client: what it is, for whom, where it belongs, and until when.
 
-use super::{client::days_between, finding::Findings};
+use super::{Ward, client::days_between, finding::Findings};
 use crate::{
     certificate::{self, Chain, Fitness, Judgement, Way},
     config::{Client, Realm},
+    http::Reach,
 };
 
-/// Judges the chain that goes into the grants of `client`, which goes the way that is meant for it.
-pub(super) fn check(
-    client: &Client,
-    way: Way,
-    chain: &Chain,
-    at: std::time::SystemTime,
-    findings: &mut Findings<'_>,
-) {
+/// Judges the chain that goes into the grants of `client`.
+pub(super) async fn check(ward: &Ward<'_>, client: &Client, chain: &Chain, findings: &mut Findings<'_>) {
+    let way = if client.is_eseal() { Way::Eseal } else { Way::Business };
+    let at = ward.clock().wall();
     let judgement = chain.judge(at);
     let about = client.name.as_str();
     let fitness = match way {
@@ -28,7 +25,8 @@ pub(super) fn check(
     }
     cautions(fitness, about, findings);
     environment(client, way, &judgement, findings);
-    chain_is_whole(way, &judgement, about, findings);
+    // A seal without its whole chain never gets here.
+    chain_is_whole(ward, chain, about, findings).await;
     if at <= judgement.until {
         let left = days_between(at, judgement.until);
         findings.ok("expiry", about, format!("the chain is valid for {left} more"));
@@ -74,12 +72,20 @@ fn environment(client: &Client, way: Way, judgement: &Judgement, findings: &mut 
 }
 
 /// Digdir knows the Norwegian issuers, and takes a leaf alone; the whole chain is what its documentation asks for.
-fn chain_is_whole(way: Way, judgement: &Judgement, about: &str, findings: &mut Findings<'_>) {
-    let Some(issuer) = judgement.missing_issuer.as_ref().filter(|_| way == Way::Business) else { return };
-    findings.warning(
-        "chain",
-        about,
-        format!("the certificate of its issuer ({issuer}) is missing: the grant goes without"),
-        "Run segl certificate fetch-chain, and name the file as chain of the signer.",
-    );
+/// Online, what is missing is looked for where the certificates say that it is, and not kept.
+async fn chain_is_whole(ward: &Ward<'_>, chain: &Chain, about: &str, findings: &mut Findings<'_>) {
+    let Some(issuer) = chain.missing_issuer() else { return };
+    let mut said = format!("the certificate of its issuer ({issuer}) is missing: the grant goes without");
+    if ward.examination.online {
+        let (http, clock) = (ward.pipeline.http(), &**ward.clock());
+        let found = chain.clone().fetched(http, clock, Reach::Public, clock.wall(), &ward.call()).await;
+        for fetched in &found.fetched {
+            said.push_str(&format!("; {} is at {}", fetched.certificate.subject(), fetched.url));
+        }
+        for miss in &found.misses {
+            said.push_str(&format!("; {miss}"));
+        }
+    }
+    let remedy = "Run segl certificate fetch-chain, and name the file as chain of the signer.";
+    findings.warning("chain", about, said, remedy);
 }

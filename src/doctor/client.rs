@@ -5,10 +5,7 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use super::{Ward, certificate, finding::Findings, signer::failed};
-use crate::{
-    certificate::Way,
-    config::{self, Client, Identity},
-};
+use crate::config::{self, Client, Identity};
 
 /// Registered keys live a year at most; Digdir's largest user warns this long ahead.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -52,8 +49,7 @@ pub(super) async fn check(
             };
             findings.ok("identity", &client.name, said);
             if let Some(chain) = proven.chain() {
-                let way = if client.is_eseal() { Way::Eseal } else { Way::Business };
-                certificate::check(client, way, chain, ward.clock().wall(), findings);
+                certificate::check(ward, client, chain, findings).await;
             }
         }
     }

@@ -1,14 +1,17 @@
 //! What only the authorities can tell: that they are there, that the clocks agree, and that a token comes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use url::Url;
 
 use super::{Ward, finding::Findings};
 use crate::{
+    clock::Offset,
     config::{self, ConsumerOrg, Environment, Realm},
     http::Request,
     pipeline::{self, FirstCall, Overrides},
     sign::Fault,
-    token::TokenSource as _,
+    token::{CLOCK_LIMIT, TokenSource as _},
 };
 
 /// Where Digdir says what is out of order.
@@ -38,31 +41,49 @@ pub(super) async fn check(ward: &Ward<'_>, tokens: &[&config::Token], findings: 
 /// Whether Maskinporten answers, and what time it says that it is.
 async fn reach(ward: &Ward<'_>, environment: &Environment, findings: &mut Findings<'_>) -> bool {
     let about = environment.name.as_str();
-    let Ok(url) = pipeline::endpoints(environment).map(|endpoints| endpoints.metadata_url()) else {
-        return true;
-    };
-    let request = Request { url: &url, accept: None, bearer: None, form: None };
-    let asked = ward.clock().now();
-    let answer = ward.pipeline.http().send(request, &ward.call()).await;
-    let took = ward.clock().now().since(asked);
-    match answer {
-        Ok(answer) if !answer.is_unavailable() => {
-            findings.ok(
-                "reachable",
-                about,
-                format!("{} answered {} in {} ms", url, answer.status, took.as_millis()),
-            );
-            true
-        }
-        Ok(answer) => {
-            let said = format!("{url} answered {}", answer.status);
-            findings.failed("reachable", about, Fault::Network, said, away(environment));
-            false
-        }
-        Err(why) => {
-            findings.failed("reachable", about, Fault::Network, why.to_string(), away(environment));
-            false
-        }
+    let Ok(endpoints) = pipeline::endpoints(environment) else { return true };
+    let mut clock = None;
+    for url in [Some(endpoints.metadata_url()), health(environment, &endpoints.issuer)].into_iter().flatten()
+    {
+        let request = Request { url: &url, accept: None, bearer: None, form: None };
+        let asked = ward.clock().now();
+        let problem = match ward.pipeline.http().send(request, &ward.call()).await {
+            Ok(answer) if answer.is_unavailable() => format!("{url} answered {}", answer.status),
+            Ok(answer) => {
+                let took = ward.clock().now().since(asked).as_millis();
+                findings.ok("reachable", about, format!("{url} answered {} in {took} ms", answer.status));
+                clock = clock.or(answer.clock);
+                continue;
+            }
+            Err(why) => why.to_string(),
+        };
+        findings.failed("reachable", about, Fault::Network, problem, away(environment));
+        return false;
+    }
+    if let Some(offset) = clock {
+        compare(offset, about, findings);
+    }
+    true
+}
+
+/// Where production says how it is (Digdir, "Endepunkter"); the test environment has no such address.
+fn health(environment: &Environment, issuer: &Url) -> Option<Url> {
+    let is_production = environment.realm == Realm::Prod && !environment.is_custom();
+    issuer.join("health").ok().filter(|_| is_production)
+}
+
+/// Maskinporten refuses grants from clocks that are further ahead than this (Digdir, "JWT grant").
+const REFUSED_AHEAD: Duration = Duration::from_secs(10);
+
+fn compare(offset: Offset, about: &str, findings: &mut Findings<'_>) {
+    let said = format!("this machine's clock is {offset} of Maskinporten's");
+    let remedy = "Let NTP keep this machine's clock: timedatectl set-ntp true.";
+    if offset.ahead_ms > 0 && offset.surely_exceeds(REFUSED_AHEAD) {
+        findings.failure("clock", about, format!("{said}: its grants are refused"), remedy);
+    } else if offset.surely_exceeds(CLOCK_LIMIT) {
+        findings.warning("clock", about, said, remedy);
+    } else {
+        findings.ok("clock", about, said);
     }
 }
 

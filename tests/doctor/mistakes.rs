@@ -106,6 +106,21 @@ async fn an_authority_that_is_away_or_refuses_is_told_apart_from_what_a_person_m
 }
 
 #[tokio::test]
+async fn a_clock_that_the_authority_would_refuse_is_found_by_its_date() {
+    let stand = Stand::new().await;
+    let config = stand.key_client();
+    for (offset, verdict) in [(-30, "failure"), (30, "warning")] {
+        stand.sandbox.turn(|knobs: &mut Knobs| knobs.clock_offset = offset);
+        let examined = Examined::of(&stand, &config, &["maskinporten", "--online"], &[]).await;
+        let way = if offset < 0 { "ahead" } else { "behind" };
+        examined.says("clock", verdict, way, "NTP");
+    }
+    stand.sandbox.turn(|knobs: &mut Knobs| knobs.clock_offset = 0);
+    let examined = Examined::of(&stand, &config, &["maskinporten", "--online"], &[]).await;
+    assert!(examined.all("clock").len() == 1 && examined.bad("clock").is_empty(), "{:#}", examined.report);
+}
+
+#[tokio::test]
 async fn only_the_tokens_that_are_named_are_examined() {
     let stand = Stand::new().await;
     let (config, _) = stand.certificate_client();
