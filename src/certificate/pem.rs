@@ -1,7 +1,7 @@
 //! PEM (RFC 7468) read leniently around the blocks and strictly inside them. The text of a private key is wiped
 //! when it is dropped, which general readers do not do.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{Engine, decoded_len_estimate, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::Error;
@@ -40,10 +40,13 @@ impl Block<'_> {
         let length = self.lines.iter().map(|line| line.len()).sum();
         let mut text = Zeroizing::new(Vec::with_capacity(length));
         text.extend(self.lines.iter().copied().flatten().filter(|byte| !byte.is_ascii_whitespace()));
-        STANDARD
-            .decode(text.as_slice())
-            .map(Zeroizing::new)
-            .map_err(|_| Error::Pem { problem: format!("the {} block is not base64", self.label) })
+        // Wiped even when it is damaged: half a key is half a key.
+        let mut der = Zeroizing::new(vec![0; decoded_len_estimate(text.len())]);
+        let length = STANDARD
+            .decode_slice(text.as_slice(), &mut der)
+            .map_err(|_| Error::Pem { problem: format!("the {} block is not base64", self.label) })?;
+        der.truncate(length);
+        Ok(der)
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) fn is_pkcs12(file: &[u8]) -> bool {
     )
 }
 
-/// What is in it. The reader frees its copy of a decrypted key without wiping it; there is no way to reach that copy.
+/// What is in it. The reader frees its copies of a decrypted key without wiping them, and there is no way to reach them;
+/// the program `segl` wipes whatever is freed.
 pub(crate) fn opened(der: &[u8], password: &str) -> Result<Pkcs12Archive, Refused> {
     Pkcs12Archive::from_pkcs12(der, password).map_err(|why| match why {
         Error::MacError(_) | Error::UnpadError => Refused::WrongPassword,

@@ -22,6 +22,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::{JoinError, spawn_blocking};
+use zeroize::zeroize_stack;
 
 use self::{
     content::{KeyFile, Refusal},
@@ -76,6 +77,9 @@ impl fmt::Display for Place {
         }
     }
 }
+
+/// How much of the stack is wiped after a file was read: ciphers leave blocks of the key there.
+const STACK: usize = 128 * 1024;
 
 /// The file is read once, so there is one generation of its key.
 const GENERATION: u64 = 1;
@@ -140,7 +144,9 @@ impl FileSigner {
         // The task outlives its caller: what a person has typed for one who went away serves the next.
         let reading = spawn_blocking(move || {
             let _turn = turn;
-            shared.load()
+            let loaded = shared.load();
+            zeroize_stack::<STACK>();
+            loaded
         });
         self.before_deadline(call, reading).await?.unwrap_or_else(|ended| {
             Err(if ended.is_cancelled() { Error::Closed } else { self.shared.defeated() })
@@ -237,6 +243,8 @@ const WHERE_TO_PUT_IT: &str = "Put the certificate and its issuers behind the ke
     issuer's .p12, or name a PEM file with chain = \"PATH\" on the signer.";
 
 impl Shared {
+    /// Never within its caller, which wipes the stack that it used.
+    #[inline(never)]
     fn load(&self) -> Result<Arc<KeyFile>, Error> {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded.clone());
