@@ -21,6 +21,8 @@ mod eseal;
 mod explain;
 #[path = "end_to_end/file_key.rs"]
 mod file_key;
+#[path = "support/odd_server.rs"]
+mod odd_server;
 #[path = "end_to_end/odd_servers.rs"]
 mod odd_servers;
 #[path = "end_to_end/outage.rs"]

@@ -80,10 +80,10 @@ impl Refused {
             offset.ahead_ms.unsigned_abs().abs_diff(300_000) <= 1_000 + offset.uncertainty_ms,
             "{offset:?}"
         );
-        assert_eq!(offset.ahead_ms > 0, direction == "ahead", "{offset:?}");
-        let sentence = format!("; this machine's clock is {offset} of Maskinporten's");
+        assert_eq!(offset.ahead_ms > 0, direction == "ahead of", "{offset:?}");
+        let sentence = format!("; this machine's clock is {}", offset.compared_with("Maskinporten"));
         assert!(self.error.to_string().ends_with(&sentence), "{}", self.error);
-        assert!(self.said.err.contains(&format!("s {direction} of Maskinporten's")), "{:?}", self.said);
+        assert!(self.said.err.contains(&format!("s {direction} Maskinporten's")), "{:?}", self.said);
         assert_eq!(self.error.retry(), Retry::Never);
     }
 
@@ -257,7 +257,7 @@ async fn a_clock_that_is_ahead() {
     stand.sandbox.turn(|knobs| knobs.clock_offset = -300);
     let refused = Refused::of(&stand, &config, "maskinporten", &[]).await;
     refused.is("", INVALID, "Issue time is after now", "Set this machine's clock").once();
-    refused.names_the_clock("ahead");
+    refused.names_the_clock("ahead of");
 }
 
 #[tokio::test]

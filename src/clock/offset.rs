@@ -63,6 +63,17 @@ impl Offset {
         })
     }
 
+    /// `12 s ahead of Maskinporten's`, `3 s behind Maskinporten's`: `whose` is the other clock.
+    #[must_use]
+    pub fn compared_with(self, whose: &str) -> String {
+        format!("{self} {}{whose}'s", if self.seconds() < 0 { "" } else { "of " })
+    }
+
+    /// Whole seconds, to the nearest.
+    fn seconds(self) -> i64 {
+        self.ahead_ms.saturating_add(500).div_euclid(1_000)
+    }
+
     /// Whether the clocks are further apart than `limit`, with all that is uncertain taken off.
     #[must_use]
     pub fn surely_exceeds(self, limit: Duration) -> bool {
@@ -73,8 +84,8 @@ impl Offset {
 /// `12 s ahead`, `3 s behind`.
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.ahead_ms.unsigned_abs().saturating_add(500) / 1_000;
-        write!(f, "{seconds} s {}", if self.ahead_ms < 0 { "behind" } else { "ahead" })
+        let seconds = self.seconds();
+        write!(f, "{} s {}", seconds.unsigned_abs(), if seconds < 0 { "behind" } else { "ahead" })
     }
 }
 
@@ -136,6 +147,12 @@ mod tests {
         let (sent, received) = exchange(60_500, 0);
         let said = |date| Offset::measured(sent, received, at(date)).unwrap().to_string();
         assert_eq!([said(48_000), said(60_000), said(90_000)], ["12 s ahead", "0 s ahead", "30 s behind"]);
+        let compared =
+            |date| Offset::measured(sent, received, at(date)).unwrap().compared_with("Maskinporten");
+        assert_eq!(
+            [compared(48_000), compared(90_000)],
+            ["12 s ahead of Maskinporten's", "30 s behind Maskinporten's"]
+        );
     }
 
     #[test]

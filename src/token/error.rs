@@ -120,7 +120,8 @@ impl Refusal {
     }
 
     fn clock_sentence(&self) -> String {
-        let sentence = |offset| format!("; this machine's clock is {offset} of {}'s", self.authority);
+        let compared = |offset: Offset| offset.compared_with(&self.authority.to_string());
+        let sentence = |offset| format!("; this machine's clock is {}", compared(offset));
         self.clock_to_blame().map(sentence).unwrap_or_default()
     }
 

@@ -98,11 +98,14 @@ impl Exchange {
         let mut tries = Tries::new(&*self.clock, call);
         let mut last: Option<AccessToken> = None;
         loop {
+            // Before the subject token is asked for: no signature is made for an exchange that has to wait.
+            let mut turn = self.trouble.contact().turn(call).await?;
             let subject = match last.filter(|token| token.left(&*self.clock) >= SUBJECT_LIFE) {
                 Some(token) => token,
                 None => self.subject.token(request, &call.clone().min_life(SUBJECT_LIFE)).await?,
             };
-            match self.trouble.watch(self.exchange_once(&subject, call).await) {
+            turn.asks();
+            match self.trouble.watch(turn.end(self.exchange_once(&subject, call).await)) {
                 Ok(issued) => return Ok(issued),
                 Err(error) => {
                     tries.pause_after(error, |error| self.trouble.explained(error, || None)).await?
@@ -113,12 +116,6 @@ impl Exchange {
     }
 
     async fn exchange_once(&self, subject: &AccessToken, call: &Call) -> Result<AccessToken, Error> {
-        let mut turn = self.trouble.contact().turn(call).await?;
-        turn.asks();
-        turn.end(self.send(subject, call).await)
-    }
-
-    async fn send(&self, subject: &AccessToken, call: &Call) -> Result<AccessToken, Error> {
         let clock = &*self.clock;
         let (asked_at, asked) = (clock.now(), clock.wall());
         let authority = self.counterparty.authority();

@@ -1,27 +1,18 @@
 //! Servers that no authority should be: what stands between here and there can answer anything.
 
-use std::{
-    io,
-    net::Ipv4Addr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use segl::{
     clock::ManualClock,
     pipeline::NamedToken,
-    token::{AccessToken, Error, TokenSource},
-};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    token::{Error, TokenSource},
 };
 
-use crate::stand::{Stand, as_time_passes, call, in_trouble, part, until};
+use crate::{
+    odd_server::{Answer, Server, json, ok, status},
+    stand::{Stand, as_time_passes, call, in_trouble, part, until},
+};
 
 #[tokio::test]
 async fn an_odd_answer_to_a_grant_is_a_clear_error_in_time_and_does_no_lasting_harm() {
@@ -213,34 +204,11 @@ async fn the_program_gives_up_when_it_was_told_to() {
 /// How a caller fares whose time passes when the server has shown what it does.
 async fn error_of(named: &NamedToken, server: &Server, clock: &Arc<ManualClock>) -> Error {
     let call = call(clock);
-    let (result, ()): (Result<AccessToken, Error>, ()) = tokio::join!(named.token(&call), async {
+    let (result, ()): (Result<_, Error>, ()) = tokio::join!(named.token(&call), async {
         until("an odd answer", || server.is_silent() || named.source().trouble().is_some()).await;
         clock.advance(call.left(&**clock));
     });
     result.unwrap_err()
-}
-
-/// What is sent in answer to a request.
-#[derive(Clone)]
-enum Answer {
-    /// This, and then the connection is closed.
-    Whole(String),
-    /// This, and then nothing for ever.
-    ThenSilence(String),
-    /// A body that goes on until the client has had enough.
-    Endless,
-}
-
-fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
-
-fn json(body: &str) -> Answer {
-    Answer::Whole(ok(body))
-}
-
-fn status(status: &str, body: &str) -> Answer {
-    Answer::Whole(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
 }
 
 fn good() -> Answer {
@@ -257,105 +225,4 @@ fn redirection(server: &Server) -> Answer {
     Answer::Whole(format!(
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: {place}elsewhere\r\nContent-Length: 0\r\n\r\n"
     ))
-}
-
-/// A server made by hand: one answer for the metadata, one for everything else.
-struct Server {
-    base: String,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    metadata: Mutex<Answer>,
-    answer: Mutex<Answer>,
-    grants: Mutex<Vec<String>>,
-    silent: AtomicBool,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let nothing = || Mutex::new(status("404 Not Found", ""));
-        let shared = Arc::new(Shared {
-            metadata: nothing(),
-            answer: nothing(),
-            grants: Mutex::default(),
-            silent: AtomicBool::new(false),
-        });
-        let serving = shared.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = serving.clone();
-                // A client that has had enough hangs up.
-                tokio::spawn(async move { shared.attend(stream).await.ok() });
-            }
-        });
-        Self { base, shared }
-    }
-
-    fn base(&self) -> &str {
-        &self.base
-    }
-
-    fn issuer(&self) -> String {
-        format!("{}/", self.base)
-    }
-
-    fn describes_itself(&self, answer: Answer) {
-        *self.shared.metadata.lock().unwrap() = answer;
-        self.shared.silent.store(false, Ordering::SeqCst);
-    }
-
-    fn answers(&self, answer: Answer) {
-        *self.shared.answer.lock().unwrap() = answer;
-        self.shared.silent.store(false, Ordering::SeqCst);
-    }
-
-    /// The assertions that came, in their order.
-    fn grants(&self) -> Vec<String> {
-        self.shared.grants.lock().unwrap().clone()
-    }
-
-    fn is_silent(&self) -> bool {
-        self.shared.silent.load(Ordering::SeqCst)
-    }
-}
-
-impl Shared {
-    async fn attend(&self, stream: TcpStream) -> io::Result<()> {
-        let mut stream = BufReader::new(stream);
-        let mut head = String::new();
-        let mut length = 0;
-        while stream.read_line(&mut head).await? > 2 {
-            let line = head.lines().last().unwrap_or_default().to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await?;
-        if let Some((_, grant)) = url::form_urlencoded::parse(&body).find(|(name, _)| name == "assertion") {
-            self.grants.lock().unwrap().push(grant.into_owned());
-        }
-        let is_metadata = head.starts_with("GET /.well-known/");
-        let answer = if is_metadata { self.metadata.lock() } else { self.answer.lock() }.unwrap().clone();
-        match answer {
-            Answer::Whole(text) => {
-                stream.write_all(text.as_bytes()).await?;
-                stream.shutdown().await
-            }
-            Answer::ThenSilence(text) => {
-                stream.write_all(text.as_bytes()).await?;
-                self.silent.store(true, Ordering::SeqCst);
-                std::future::pending().await
-            }
-            Answer::Endless => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-                loop {
-                    stream.write_all(&[b' '; 16 << 10]).await?;
-                }
-            }
-        }
-    }
 }

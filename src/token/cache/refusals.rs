@@ -52,6 +52,7 @@ fn remembered_for(error: &Error) -> Option<Duration> {
         Retry::Never => refusal.is_clear().then_some(REMEMBERED),
         // It has been tried again already, and is not to be for each caller of a loop.
         Retry::NewGrant => Some(REMEMBERED_BRIEFLY),
-        Retry::After(_) => error.is_late().then_some(REMEMBERED_BRIEFLY),
+        // A page is somebody else's, and the contact waits for the authority.
+        Retry::After(_) => (error.is_late() && !refusal.is_a_page()).then_some(REMEMBERED_BRIEFLY),
     }
 }
