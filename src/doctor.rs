@@ -55,8 +55,8 @@ pub struct Examination<'a> {
 
 impl Examination<'_> {
     /// Examines the tokens called `names`; without names, all of them, and the signers that no token needs. Each
-    /// finding is handed to `found` as soon as it is there. `call` bounds each question to a device or an authority, not
-    /// the whole.
+    /// finding is handed to `found` as soon as it is there. `patience` bounds each question to a device or an authority,
+    /// not the whole.
     ///
     /// # Errors
     /// [`Error::Unknown`] when there is no token of a name.

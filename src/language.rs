@@ -55,6 +55,16 @@ impl FromStr for Language {
 #[error("the languages are en (English) and nb (bokmål)")]
 pub struct UnknownLanguage;
 
+/// Whether a terminal would act on `c`: controls, and the marks that make text run backwards.
+pub(crate) fn is_steering(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` with nothing in it that a terminal would act on: what comes from devices, certificates and servers.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if is_steering(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// One text in each language.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +101,11 @@ mod tests {
         for locale in ["", "C", "POSIX", "en_GB.UTF-8", "sv_SE.UTF-8", "nbx"] {
             assert_eq!(Language::of_locale(locale), Language::English, "{locale}");
         }
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_replaced() {
+        assert_eq!(printable("a\u{1b}[31m\u{202e}b\tæ"), "a\u{fffd}[31m\u{fffd}b\u{fffd}æ");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     call::Call,
     clock::Clock,
     http::{Http, Reach},
+    language::printable,
 };
 
 /// Longest time for one answer.
@@ -147,7 +148,7 @@ impl Completed {
 
 /// As text that can be printed on a terminal.
 fn plain(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    printable(&text.chars().take(200).collect::<String>())
 }
 
 #[cfg(test)]

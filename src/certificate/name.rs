@@ -5,6 +5,8 @@ use x509_parser::{
     x509::X509Name,
 };
 
+use crate::language::printable;
+
 pub(super) const COMMON_NAME: &str = "2.5.4.3";
 pub(super) const SERIAL_NUMBER: &str = "2.5.4.5";
 pub(super) const SURNAME: &str = "2.5.4.4";
@@ -134,7 +136,7 @@ fn text(value: &Any<'_>) -> String {
         },
         _ => hex::encode(bytes),
     };
-    raw.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect::<String>()
+    printable(&raw)
 }
 
 fn folded(text: &str) -> String {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use der::{AnyRef, Decode, Reader, SliceReader, Tag, Tagged, asn1::ObjectIdentifier};
 
+use crate::language::printable;
+
 /// The statements of a certificate. They are its issuer's word, and prove nothing by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -171,7 +173,7 @@ fn oid(value: &AnyRef<'_>) -> Option<String> {
 /// As text that can be printed on a terminal.
 fn text(value: &AnyRef<'_>) -> String {
     let shown = String::from_utf8_lossy(value.value());
-    shown.chars().take(200).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    printable(&shown.chars().take(200).collect::<String>())
 }
 
 #[cfg(test)]

@@ -49,6 +49,10 @@ async fn reach(ward: &Ward<'_>, environment: &Environment, findings: &mut Findin
         let asked = ward.clock().now();
         let problem = match ward.pipeline.http().send(request, &ward.call()).await {
             Ok(answer) if answer.is_unavailable() => format!("{url} answered {}", answer.status),
+            // A proxy that wants a password, or a page to log in at, is not the authority.
+            Ok(answer) if !answer.is_success() => {
+                format!("{url} answered {}, which may be a proxy's answer", answer.status)
+            }
             Ok(answer) => {
                 let took = ward.clock().now().since(asked).as_millis();
                 findings.ok("reachable", about, format!("{url} answered {} in {took} ms", answer.status));

@@ -7,7 +7,7 @@ use crate::{
     advice::{self, Advice, Again, Origin},
     clock::Offset,
     grant::{self, InvalidRequest},
-    language::Language,
+    language::{Language, is_steering},
     sign::{self, Fault, Retry},
 };
 
@@ -169,11 +169,6 @@ pub(crate) fn printable(text: &str) -> String {
         rest = next;
     }
     shown
-}
-
-/// Controls, and the marks that make text run backwards.
-fn is_steering(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `eyJ` is how a JSON object begins in base64url.

@@ -88,6 +88,11 @@ fn what_is_wrong_with_a_device_is_named_where_it_is_and_later_checks_do_not_repe
                 examined.says(check, "failure", reason, remedy);
                 assert!(examined.all("grant").is_empty() && examined.all("identity").is_empty(), "{new}");
             }
+            // Of the two PINs of a seal, each has to be there.
+            let broken =
+                config.replacen("pin = \"file:pin\"", "pin = \"file:pin\"\nsign_pin = \"file:no-pin\"", 1);
+            let examined = Examined::of(&stand, &broken, &[], &variables).await;
+            examined.says("signature PIN source", "failure", "there is none", "--sign-pin");
             // A library that others can change would see the PIN.
             let open = softhsm.folder().join("open.so");
             fs::copy(LIBRARY, &open).unwrap();

@@ -91,3 +91,34 @@ async fn without_a_person_the_option_that_is_missing_is_named() {
     assert!(what.contains("nobody answers") && remedy.contains("--key"), "{said:?}");
     assert!(!stand.folder().join("segl.toml").exists());
 }
+
+#[tokio::test]
+async fn an_option_goes_before_what_another_tool_was_told() {
+    let stand = Stand::new().await;
+    stand.write("key.pem", key().serialize_pem());
+    let variables = [
+        ("MASKINPORTEN_CLIENT_ID", Clients::KEY_CLIENT),
+        ("MASKINPORTEN_CLIENT_KID", KID),
+        ("MASKINPORTEN_SCOPES", "sandbox:anything"),
+        ("MASKINPORTEN_ISSUER", "https://test.maskinporten.no/"),
+    ];
+    let arguments =
+        ["init", "--who", "company", "--from-env", "--key", "file:key.pem", "--certificate", "token"];
+    let said = stand.segl_with(&arguments, &variables, "").await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let written = std::fs::read_to_string(stand.folder().join("segl.toml")).unwrap();
+    assert!(written.contains("certificate = \"token\"") && !written.contains(KID), "{written}");
+}
+
+#[tokio::test]
+async fn an_option_that_does_not_go_with_the_others_is_refused_and_not_passed_over() {
+    let stand = Stand::new().await;
+    for (arguments, option) in [
+        (&["init", "--eseal", "--kid", "k"][..], "--kid"),
+        (&["init", "--eseal", "--client-id", "c"], "--client-id"),
+        (&["init", "--who", "company", "--name", "n"], "--name"),
+    ] {
+        let said = stand.segl(arguments).await;
+        assert!(said.failed(2).0.starts_with(option), "{said:?}");
+    }
+}

@@ -44,6 +44,7 @@ impl Answers {
     ) -> Result<Self, Failure> {
         let mut notes = Vec::new();
         let who = who(command, dialogue)?;
+        check_options(command, who)?;
         let environment = environment(command, taken, dialogue)?;
         let Key { key, profile } = key(command, taken, dialogue, context).await?;
         let pin = pin(command, taken, &key, dialogue)?;
@@ -64,6 +65,27 @@ impl Answers {
             }
         }
         Ok(Self { who, environment, key, profile, pin, identity, client, scopes, exchange, notes })
+    }
+}
+
+/// Refuses options that would be passed over in silence.
+fn check_options(command: &Command, who: Who) -> Result<(), Failure> {
+    let is_foreign = who == Who::Foreign;
+    let unfit = [
+        ("--client-id", is_foreign && command.client_id.is_some()),
+        ("--kid", is_foreign && command.kid.is_some()),
+        ("--name", !is_foreign && command.name.is_some()),
+    ];
+    match unfit.into_iter().find(|(_, is_unfit)| *is_unfit) {
+        None => Ok(()),
+        Some((option, _)) if is_foreign => Err(Failure::needs_person(
+            format!("{option} does not go with an eSeal, which says by itself who it is"),
+            format!("Leave {option} out, or --eseal."),
+        )),
+        Some((option, _)) => Err(Failure::needs_person(
+            format!("{option} is for companies outside Norway"),
+            format!("Leave {option} out, or add --eseal."),
+        )),
     }
 }
 
@@ -175,11 +197,15 @@ fn identity(
     key: &str,
     dialogue: &mut Dialogue,
 ) -> Result<Identity, Failure> {
-    if let Some(kid) = command.kid.as_ref().or(taken.kid.as_ref()) {
-        return Ok(Identity::Kid { kid: kid.clone(), expires: command.kid_expires.clone() });
-    }
-    if let Some(place) = command.certificate.as_ref().or(taken.certificate.as_ref()) {
-        return Ok(Identity::Certificate(place.clone()));
+    let by_kid = |kid: &String| Identity::Kid { kid: kid.clone(), expires: command.kid_expires.clone() };
+    let by_certificate = |place: &String| Identity::Certificate(place.clone());
+    // An option goes before what another tool was told, which had no eSeal.
+    let given = command.kid.as_ref().map(by_kid).or_else(|| command.certificate.as_ref().map(by_certificate));
+    let taken_kid = taken.kid.as_ref().filter(|_| who != Who::Foreign);
+    let found =
+        given.or_else(|| taken_kid.map(by_kid)).or_else(|| taken.certificate.as_ref().map(by_certificate));
+    if let Some(identity) = found {
+        return Ok(identity);
     }
     let usual_place = key.starts_with("pkcs11:") || key.ends_with(".p12") || key.ends_with(".pfx");
     let usual_place = usual_place.then_some("token");

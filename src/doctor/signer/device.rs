@@ -52,51 +52,60 @@ pub(super) async fn check(
     let (path, name, confidence) = (library.display(), &profile.name, profile.confidence);
     findings.ok("library", about, format!("{path}, profile {name} ({confidence}), {place}"));
     surroundings::check(&profile, &ward.examination.variables, about, findings);
-    pin_source(&profile, signer, uri, findings);
+    pin_sources(&profile, signer, uri, findings);
     if !records(ward, uri, about, findings) {
         return None;
     }
     described(ward, &device, &profile, about, findings).await.then(|| profile.session.lanes.max(1))
 }
 
-/// Whether the PIN is where the configuration says. It is looked up and forgotten; programs are not run and nobody is
-/// asked, as the login will do that.
-fn pin_source(profile: &Profile, signer: &Signer, uri: &Uri, findings: &mut Findings<'_>) {
+/// Whether the PINs are where the configuration says: that of the login, and that of each signature where it is another.
+fn pin_sources(profile: &Profile, signer: &Signer, uri: &Uri, findings: &mut Findings<'_>) {
     let about = &signer.name;
     let in_uri = uri.pin_source().map(|source| Sources::new(vec![source.clone()]));
-    let Some(sources) = signer.pin.clone().or(in_uri) else {
-        let none = "none: the device is asked without a PIN, or has a PIN pad";
-        return findings.ok("PIN source", about, none);
-    };
+    match signer.pin.clone().or(in_uri) {
+        Some(sources) => pin_source("PIN source", &sources, profile, about, findings),
+        None => {
+            let none = "none: the device is asked without a PIN, or has a PIN pad";
+            findings.ok("PIN source", about, none);
+        }
+    }
+    if let Some(sources) = &signer.sign_pin {
+        pin_source("signature PIN source", sources, profile, about, findings);
+    }
+}
+
+/// Looks a PIN up and forgets it. Programs are not run and nobody is asked, as the login will do that.
+fn pin_source(
+    check: &'static str,
+    sources: &Sources,
+    profile: &Profile,
+    about: &str,
+    findings: &mut Findings<'_>,
+) {
+    let option = if check == "PIN source" { "" } else { " --sign-pin" };
+    let set = format!("segl pin set {about}{option}");
     for source in sources.iter() {
         if matches!(source, Source::Exec(_) | Source::Prompt) {
             let how = if *source == Source::Prompt { "a person is asked" } else { "a program is run" };
-            return findings.ok("PIN source", about, format!("{source}: {how} when it is needed"));
+            return findings.ok(check, about, format!("{source}: {how} when it is needed"));
         }
         match Sources::new(vec![source.clone()]).read("PIN") {
             Ok(None) => {}
             Ok(Some(pin)) => {
                 return match profile.login.misfit(pin.expose_secret()) {
-                    None => findings.ok("PIN source", about, format!("{source}: there")),
-                    Some(misfit) => findings.failure(
-                        "PIN source",
-                        about,
-                        format!("{source}: {misfit}"),
-                        format!("Put the right one there: segl pin set {about}"),
-                    ),
+                    None => findings.ok(check, about, format!("{source}: there")),
+                    Some(misfit) => {
+                        let remedy = format!("Put the right one there: {set}");
+                        findings.failure(check, about, format!("{source}: {misfit}"), remedy);
+                    }
                 };
             }
-            Err(error) => {
-                return findings.failure("PIN source", about, error.to_string(), error.remedy());
-            }
+            Err(error) => return findings.failure(check, about, error.to_string(), error.remedy()),
         }
     }
-    findings.failure(
-        "PIN source",
-        about,
-        format!("{sources}: there is none"),
-        format!("Run: segl pin set {about}. Credentials are there only when systemd starts the program."),
-    );
+    let remedy = format!("Run: {set}. Credentials are there only when systemd starts the program.");
+    findings.failure(check, about, format!("{sources}: there is none"), remedy);
 }
 
 /// Whether an earlier PIN was refused; `false` when the next login would not be tried.
@@ -113,10 +122,11 @@ fn records(ward: &Ward<'_>, uri: &Uri, about: &str, findings: &mut Findings<'_>)
         let blocked = match record {
             Ok(record) if !record.is_named_by(uri) => continue,
             Ok(record) => standing(record, about, findings),
-            // Nobody knows whose it is.
+            // Nobody knows whose it is; if it is this device's, the login says so.
             Err(problem) => {
-                failed("PIN tries", about, &unrecorded(uri, problem.clone()), findings);
-                true
+                let error = unrecorded(uri, problem.clone());
+                findings.warning("PIN tries", about, error.to_string(), error.remedy());
+                false
             }
         };
         clean = false;

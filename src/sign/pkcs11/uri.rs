@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(super) use self::compare::{printable, trimmed};
+pub(super) use self::compare::trimmed;
+pub(super) use crate::language::printable;
 use crate::secret::Source;
 
 /// A PKCS#11 URI (RFC 7512). Attributes that are not given match anything.

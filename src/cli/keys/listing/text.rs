@@ -3,6 +3,7 @@
 use std::fmt::{Result, Write as _};
 
 use super::{CertificateEntry, Content, Device, KeyEntry, Listing, LoneCertificate, Module};
+use crate::language::printable;
 
 /// All of `listing`.
 pub(in crate::cli::keys) fn text(listing: &Listing) -> String {
@@ -122,7 +123,7 @@ pub(in crate::cli::keys) fn line(text: &mut String, name: &str, value: &str) -> 
 
 /// What a device says, without what a terminal would act on.
 pub(in crate::cli::keys) fn plain(text: &str) -> String {
-    text.chars().map(|sign| if sign.is_control() { '\u{fffd}' } else { sign }).collect()
+    printable(text)
 }
 
 #[cfg(test)]

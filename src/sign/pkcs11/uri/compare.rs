@@ -63,11 +63,6 @@ fn same(wanted: Option<&str>, is: &str) -> bool {
     wanted.is_none_or(|wanted| trimmed(wanted) == trimmed(is))
 }
 
-/// `text` with its control characters replaced: it goes to terminals and logs.
-pub(in super::super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
