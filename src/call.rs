@@ -23,6 +23,7 @@ pub struct Call {
     priority: Priority,
     min_life: Duration,
     fresh: bool,
+    at_once: bool,
 }
 
 /// How long a caller waits unless it says otherwise.
@@ -37,7 +38,7 @@ impl Call {
     /// A caller's request that gives up at `deadline` (monotonic).
     #[must_use]
     pub fn until(deadline: Instant) -> Self {
-        Self { deadline, priority: Priority::Caller, min_life: Duration::ZERO, fresh: false }
+        Self { deadline, priority: Priority::Caller, min_life: Duration::ZERO, fresh: false, at_once: false }
     }
 
     /// A caller's request with the default patience of 30 s.
@@ -71,6 +72,19 @@ impl Call {
     pub fn fresh(mut self) -> Self {
         self.fresh = true;
         self
+    }
+
+    /// A device that is away is not waited for: there is another one to ask.
+    #[must_use]
+    pub fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
+    }
+
+    /// Whether a device that is away is not to be waited for.
+    #[must_use]
+    pub fn wants_at_once(&self) -> bool {
+        self.at_once
     }
 
     /// When the caller stops waiting (monotonic).

@@ -85,7 +85,10 @@ pub fn numeric_date(at: SystemTime) -> u64 {
 #[must_use]
 pub fn utc(at: SystemTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
-    OffsetDateTime::from(at).format(format).unwrap_or_else(|_| "an unknown time".into())
+    // Another process may have said so: a conversion that leaves the calendar would panic.
+    let seconds = i64::try_from(numeric_date(at)).ok();
+    let at = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    at.and_then(|at| at.format(format).ok()).unwrap_or_else(|| "an unknown time".into())
 }
 
 /// `at` for programs (RFC 3339), in whole seconds: `2026-11-21T10:15:00Z`.

@@ -13,6 +13,7 @@ mod error;
 mod eseal;
 mod failover;
 mod file;
+mod outage;
 pub mod pkcs11;
 mod verify;
 mod watched;
@@ -22,6 +23,7 @@ pub use self::{
     eseal::EsealSigner,
     failover::Failover,
     file::{FileSigner, Password},
+    outage::Outage,
     pkcs11::Pkcs11Signer,
     watched::Watched,
 };
@@ -29,7 +31,7 @@ pub use self::{
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
@@ -86,6 +88,9 @@ pub struct Health {
     pub last_success: Option<SystemTime>,
     /// When the trouble began that keeps it from signing. Only a [`Watched`] signer knows.
     pub trouble_since: Option<SystemTime>,
+    /// What failed again and again and is left alone for a while: devices, libraries, members of a
+    /// [`Failover`]. Empty when nothing is away.
+    pub away: Vec<Outage>,
 }
 
 /// Makes signatures with one private key.
@@ -112,6 +117,11 @@ pub trait Signer: Send + Sync + fmt::Debug {
 
     /// A snapshot; touches nothing.
     fn health(&self) -> Health;
+
+    /// How long it is left alone when it failed: at first, and at most. Touches nothing.
+    fn pauses(&self) -> (Duration, Duration) {
+        pkcs11::profile::Errors::default().pauses()
+    }
 
     /// Whether this signer has more than one key, so that a `kid`, which names one, cannot stand for it. As far as it is
     /// known; touches nothing.

@@ -2,6 +2,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::Outage;
 use crate::{advice, jose::Algorithm};
 
 /// Whose move it is.
@@ -193,6 +194,9 @@ pub enum Error {
         /// `CKR_…` name, or the number for vendor codes.
         code: String,
     },
+    /// The device failed again and again and is left alone for a while; this job was not given to it.
+    #[error("{0}")]
+    Away(Outage),
     /// The device's signature does not verify with the device's public key; it was thrown away.
     #[error("the device returned a signature that does not verify with its own public key; it was not sent")]
     WrongSignature,
@@ -233,10 +237,12 @@ pub enum Error {
     #[error("the key changed while a grant was being signed")]
     KeyChanged,
     /// The queue in front of the device is full.
-    #[error("{waiting} signatures are waiting for the device already")]
+    #[error("{waiting} signatures are waiting for the device already; ask again in {:.1} s", after.as_secs_f32())]
     Busy {
         /// Jobs in the queue.
         waiting: usize,
+        /// When there should be room: as long as the first in line has been waiting.
+        after: Duration,
     },
     /// The caller's deadline passed before the device's turn came or ended.
     #[error("the device did not answer before the deadline")]
@@ -246,11 +252,15 @@ pub enum Error {
     Closed,
 }
 
+/// A device that is being asked at this moment is not to be asked for sooner than this.
+const SOONEST: Duration = Duration::from_millis(100);
+
 impl Error {
     /// Whose move it is.
     #[must_use]
     pub fn kind(&self) -> Fault {
         match self {
+            Self::Away(outage) => outage.error.kind(),
             Self::Device { .. }
             | Self::Host { .. }
             | Self::WrongSignature
@@ -268,7 +278,8 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::KeyChanged => Retry::NewGrant,
-            Self::Busy { .. } => Retry::After(Duration::from_secs(1)),
+            Self::Away(outage) => Retry::After(outage.again.max(SOONEST)),
+            Self::Busy { after, .. } => Retry::After(*after),
             Self::Host { .. } => Retry::After(Duration::from_secs(1)),
             Self::Device { .. } | Self::Deadline | Self::NotFound { sought: Sought::Device, .. } => {
                 Retry::After(Duration::from_secs(5))
@@ -305,6 +316,7 @@ impl Error {
             Self::Busy { .. } => "device-busy",
             Self::Deadline => "device-deadline",
             Self::Closed => "closed",
+            Self::Away(outage) => outage.error.topic(),
         }
     }
 
@@ -318,6 +330,7 @@ impl Error {
             Self::Taken { attribute, .. } => {
                 format!("Choose another {attribute}, or use the key that is there.")
             }
+            Self::Away(outage) => outage.error.remedy(),
             _ => advice::remedy(self.topic()).to_owned(),
         }
     }

@@ -5,7 +5,7 @@
 //! runs by night has to know before the first signature whether it can make one. And who checks a seal needs the whole
 //! chain: European issuers are not in Maskinporten's list of authorities by their intermediate certificates.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     call::Call,
@@ -89,6 +89,10 @@ impl Signer for EsealSigner {
 
     fn health(&self) -> Health {
         self.0.health()
+    }
+
+    fn pauses(&self) -> (Duration, Duration) {
+        self.0.pauses()
     }
 }
 

@@ -38,8 +38,9 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// Signs with one of several signers.
 ///
-/// A member that fails is left alone for 5 s, then 10 s, up to 5 min, and one whose PIN was refused for good: others go
-/// on, and [`health`](Signer::health) shows the trouble.
+/// A member that fails is left alone for as long as its profile says, 0.25 s at first and 1 s at most by default; one
+/// that does not answer, for 5 s to 5 min; and one whose PIN was refused, for good. Others go on, and
+/// [`health`](Signer::health) shows who is away and since when.
 pub struct Failover {
     members: Vec<Arc<dyn Signer>>,
     clock: Arc<dyn Clock>,
@@ -78,17 +79,27 @@ impl Failover {
     /// The member that signs, and its key, asked of it just now.
     async fn chosen(&self, call: &Call) -> Result<(usize, Key), Error> {
         self.look(call).await;
+        let mut late = Vec::new();
         // Each round takes a member out, finds one to be another than it was, or is the last.
         for _ in 0..=2 * self.members.len() {
-            let index = self.state().choose(self.clock.wall())?;
-            let left = call.left(&*self.clock) / if self.state().others_ready(index) { 2 } else { 1 };
-            let part = call.clone().no_later_than(self.clock.now() + left);
+            let index = self.state().choose(self.clock.wall(), &late)?;
+            late.push(index);
+            let has_others = self.state().others_ready(&late);
+            late.pop();
+            let left = call.left(&*self.clock) / if has_others { 2 } else { 1 };
+            let part = in_part(call, self.clock.now() + left, has_others);
             match self.member(index)?.key(&part).await {
                 Ok(key) => {
                     if !self.state().met(index, &key) {
                         return Ok((index, key));
                     }
                     self.certify(call).await;
+                }
+                Err(error) if says_nothing(&error, left) => {
+                    if call.is_over(&*self.clock) {
+                        return Err(error);
+                    }
+                    late.push(index);
                 }
                 Err(error) => self.failed(index, error, call)?,
             }
@@ -105,13 +116,16 @@ impl Failover {
         if due.is_empty() {
             return;
         }
-        let asked = due.into_iter().filter_map(|index| Some((index, self.members.get(index)?.key(call))));
+        let began = self.clock.now();
+        let part = in_part(call, call.deadline(), any_ready);
+        let asked = due.into_iter().filter_map(|index| Some((index, self.members.get(index)?.key(&part))));
         for (index, outcome) in self.answers(asked.collect(), any_ready).await {
             match outcome {
                 Ok(key) => {
                     self.state().met(index, &key);
                 }
-                Err(error) => self.state().failed(index, error, self.clock.now()),
+                Err(error) if says_nothing(&error, self.clock.now().since(began)) => {}
+                Err(error) => self.note(index, error),
             }
         }
         self.certify(call).await;
@@ -122,12 +136,14 @@ impl Failover {
         if uncertified.is_empty() {
             return;
         }
+        let began = self.clock.now();
         let asked =
             uncertified.into_iter().filter_map(|index| Some((index, self.members.get(index)?.chain(call))));
         for (index, outcome) in self.answers(asked.collect(), false).await {
             match outcome {
                 Ok(chain) => self.state().certified(index, chain.leaf().clone()),
-                Err(error) => self.state().failed(index, error, self.clock.now()),
+                Err(error) if says_nothing(&error, self.clock.now().since(began)) => {}
+                Err(error) => self.note(index, error),
             }
         }
     }
@@ -165,8 +181,14 @@ impl Failover {
     /// Notes that a member failed; an error when there is no time or reason to ask another one.
     fn failed(&self, index: usize, error: Error, call: &Call) -> Result<(), Error> {
         let over = call.is_over(&*self.clock);
-        self.state().failed(index, error.clone(), self.clock.now());
+        self.note(index, error.clone());
         if over || error.kind() == Fault::Load { Err(error) } else { Ok(()) }
+    }
+
+    fn note(&self, index: usize, error: Error) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let pauses = self.members.get(index).map_or_else(Default::default, |member| member.pauses());
+        self.state().failed(index, error, now, wall, pauses);
     }
 
     async fn find(&self, call: &Call) -> Result<Key, Error> {
@@ -189,15 +211,14 @@ impl Failover {
             let share = call.left(&*self.clock) / others;
             let began = self.clock.now();
             let (make, is_stale) = message.maker();
-            let part = call.clone().no_later_than(began + share);
+            let part = in_part(call, began + share, others > 1);
             match self.member(*index)?.sign(&part, make).await {
                 Ok(_) if is_stale.load(Ordering::SeqCst) => break,
                 Ok(signed) => return self.identified(*index, signed, call, &announced).await,
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => {
-                    // A caller in a hurry says nothing of the device.
-                    if !(error == Error::Deadline && share < PATIENCE) {
-                        self.state().failed(*index, error.clone(), self.clock.now());
+                    if !says_nothing(&error, share) {
+                        self.note(*index, error.clone());
                     }
                     first.get_or_insert(error);
                 }
@@ -283,12 +304,29 @@ impl Signer for Failover {
     fn health(&self) -> Health {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let trouble = trouble.or_else(|| self.state().trouble());
-        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble, ..Health::default() }
+        let away = self.state().away(self.clock.now());
+        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble, away, ..Health::default() }
+    }
+
+    fn pauses(&self) -> (Duration, Duration) {
+        let of_members = self.members.iter().map(|member| member.pauses());
+        of_members.min().unwrap_or_default()
     }
 
     fn has_several_keys(&self) -> bool {
         self.state().keys_differ()
     }
+}
+
+/// A part of the time of `call`; where there are others to ask, a device that is away is not waited for.
+fn in_part(call: &Call, until: Instant, has_others: bool) -> Call {
+    let part = call.clone().no_later_than(until);
+    if has_others { part.at_once() } else { part }
+}
+
+/// A caller in a hurry says nothing of the device.
+fn says_nothing(error: &Error, waited: Duration) -> bool {
+    *error == Error::Deadline && waited < PATIENCE
 }
 
 /// A message that is made once, whoever signs it.
@@ -537,16 +575,16 @@ mod tests {
         a.set(broken());
         let mut pauses = Vec::new();
         let mut pause = 0;
-        while pauses.len() < 8 {
+        while pauses.len() < 7 {
             failover.sign(&Call::new(&*clock), message()).await.unwrap();
             if a.asked() > 0 {
                 pauses.push(pause);
                 pause = 0;
             }
-            clock.advance(Duration::from_secs(5));
-            pause += 5;
+            clock.advance(Duration::from_millis(250));
+            pause += 250;
         }
-        assert_eq!(pauses, [0, 5, 10, 20, 40, 80, 160, 300]);
+        assert_eq!(pauses, [0, 250, 500, 1000, 1000, 1000, 1000]);
     }
 
     #[tokio::test]
@@ -587,6 +625,53 @@ mod tests {
             }
         }
         signing.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_caller_in_a_hurry_says_nothing_of_a_device() {
+        let clock = clock();
+        let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));
+        let failover = Arc::new(failover(&[&a, &b], &clock));
+        failover.key(&Call::new(&*clock)).await.unwrap();
+        a.asked();
+        a.set(Mood::Hangs);
+        let signing = tokio::spawn({
+            let (failover, clock) = (failover.clone(), clock.clone());
+            async move { failover.sign(&Call::within(&*clock, Duration::from_secs(1)), message()).await }
+        });
+        while !signing.is_finished() {
+            tokio::task::yield_now().await;
+            if a.asked() > 0 {
+                clock.advance(Duration::from_millis(500));
+            }
+        }
+        signing.await.unwrap().expect("the other one had half of the time");
+        assert_eq!(failover.health(), Health { signatures: 1, ..Health::default() });
+        a.set(Mood::Well);
+        b.set(broken());
+        failover.sign(&Call::new(&*clock), message()).await.expect("it is not left alone");
+    }
+
+    #[tokio::test]
+    async fn it_is_known_which_device_is_away_and_since_when() {
+        let clock = clock();
+        let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));
+        let failover = failover(&[&a, &b], &clock);
+        let since = clock.wall();
+        b.set(broken());
+        for _ in 0..4 {
+            failover.sign(&Call::new(&*clock), message()).await.unwrap();
+            clock.advance(Duration::from_secs(2));
+        }
+        let away = failover.health().away;
+        let Mood::Fails(said, _) = broken() else { unreachable!() };
+        let [outage] = away.as_slice() else { panic!("{away:?}") };
+        assert_eq!((outage.device.as_str(), outage.since), ("device 2 of this signer", since));
+        assert_eq!(*outage.error, said);
+        b.set(Mood::Well);
+        clock.advance(Duration::from_secs(2));
+        failover.sign(&Call::new(&*clock), message()).await.unwrap();
+        assert_eq!(failover.health().away, []);
     }
 
     #[test]

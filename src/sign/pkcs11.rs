@@ -10,6 +10,7 @@
 //! hang. So nobody calls one directly: jobs are plain data, and cross a thread or the border of a process alike. What
 //! differs from one kind of device to another stands in its [`Profile`], in `hsm-profiles/`.
 
+mod breaker;
 mod calls;
 mod code;
 mod delete;
@@ -66,6 +67,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use aws_lc_rs::signature::ParsedPublicKey;
@@ -79,7 +81,7 @@ use crate::{
     certificate::{Certificate, Chain},
     clock::BoxFuture,
     jose::{Algorithm, RsaPublicKey},
-    sign::{Error, Health, Key, MakeMessage, Signed, Signer, verify},
+    sign::{Error, Health, Key, MakeMessage, Outage, Signed, Signer, verify},
 };
 
 /// One PKCS#11 device, by URI, and what may be done to it besides signing. Making one touches nothing.
@@ -204,6 +206,11 @@ impl Device {
 
     async fn ask(&self, call: &Call, job: Job, make: Option<MakeMessage>) -> Result<Answer, Error> {
         self.module()?.ask(call, job, make, self.pin.clone()).await
+    }
+
+    /// What is away of it: the library, the device.
+    fn outages(&self) -> Vec<Outage> {
+        self.module.get().map(|module| module.outages(&Some(self.uri.device()))).unwrap_or_default()
     }
 
     /// The library, once it is there.
@@ -381,11 +388,16 @@ impl Signer for Pkcs11Signer {
     }
 
     fn health(&self) -> Health {
-        Health {
-            signatures: self.signatures.load(Ordering::Relaxed),
-            trouble: lock(&self.trouble).clone(),
-            ..Health::default()
-        }
+        let away = self.device.outages();
+        let trouble = lock(&self.trouble).clone();
+        // It may have come back while nobody asked.
+        let trouble = trouble.filter(|error| !(away.is_empty() && matches!(error, Error::Away(_))));
+        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble, away, ..Health::default() }
+    }
+
+    fn pauses(&self) -> (Duration, Duration) {
+        let module = self.device.module.get();
+        module.map_or_else(|| profile::Errors::default().pauses(), |module| module.profile.errors.pauses())
     }
 }
 

@@ -121,12 +121,19 @@ impl Signer for Watched {
     fn health(&self) -> Health {
         let health = self.signer.health();
         let record = self.record();
+        // What was away may have come back while nobody asked.
+        let is_over = |error: &Error| health.away.is_empty() && matches!(error, Error::Away(_));
+        let trouble = record.trouble.as_ref().filter(|(error, _)| !is_over(error));
         Health {
             last_success: record.last_success,
-            trouble_since: record.trouble.as_ref().map(|(_, spell)| spell.wall()),
-            trouble: record.trouble.as_ref().map(|(error, _)| error.clone()).or(health.trouble),
+            trouble_since: trouble.map(|(_, spell)| spell.wall()),
+            trouble: trouble.map(|(error, _)| error.clone()).or(health.trouble),
             ..health
         }
+    }
+
+    fn pauses(&self) -> (Duration, Duration) {
+        self.signer.pauses()
     }
 
     fn has_several_keys(&self) -> bool {
@@ -265,7 +272,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_the_callers_own_says_nothing_of_the_device() {
         let stand = Stand::new();
-        for error in [Error::Deadline, Error::KeyChanged, Error::Closed, Error::Busy { waiting: 9 }] {
+        for error in
+            [Error::Deadline, Error::KeyChanged, Error::Closed, Error::Busy { waiting: 9, after: SILENCE }]
+        {
             stand.fails_with(Some(error));
             assert!(!stand.signs().await);
             assert_eq!(stand.watched.health().trouble_since, None);

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use segl::sign::{Error, Pkcs11Signer, Signed};
+use segl::sign::{Error, Pkcs11Signer, Signed, Signer};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
@@ -102,5 +102,62 @@ fn a_library_that_does_not_let_itself_be_ended_does_not_keep_a_program_from_endi
         sign(&fault.signer(&modules)).await.unwrap();
         modules.shutdown(&call()).await.unwrap();
         assert_eq!((fault.calls("C_Finalize"), fault.ended("C_Finalize")), (1, 0));
+    });
+}
+
+#[test]
+fn a_library_that_only_a_new_process_revives_gets_one() {
+    faulty("recovery::a_library_that_only_a_new_process_revives_gets_one", async |fault| {
+        // What is started within the request: in place, then a new process for the next; or that at once.
+        for (kind, starts, is_signed) in [("in-place", 2, false), ("process", 1, true)] {
+            let profile = format!("[errors]\nreinit_kind = \"{kind}\"\nfirst_retry_ms = 10\n");
+            let modules = fault.modules_with(&profile);
+            let signer = fault.signer(&modules);
+            sign(&signer).await.unwrap();
+            let (process, finalized) = (fault.calls("process"), fault.calls("C_Finalize"));
+            let until = fault.calls("C_Initialize") + starts;
+            fault.script([format!("C_SignInit * until-initialize {until} answer CKR_DEVICE_ERROR")]);
+            let outcome = sign(&signer).await;
+            assert_eq!(outcome.is_ok(), is_signed, "{kind}: {outcome:?}");
+            assert_verifies(&fault, &signs_again(&signer).await.unwrap());
+            assert_ne!(fault.calls("process"), process, "{kind}");
+            assert_eq!(fault.calls("C_Initialize"), until, "{kind}");
+            if kind == "process" {
+                let orderly = fault.calls("C_Finalize") - finalized;
+                assert!(orderly <= 1, "the old one may end in order, and none is initialized anew");
+            }
+            fault.behave();
+            modules.shutdown(&call()).await.unwrap();
+        }
+        assert_eq!(fault.wrong_pins(), 0);
+    });
+}
+
+/// The figure of the promise: one step of waiting, 2 s at most, and what a signature takes.
+#[test]
+fn a_device_that_was_away_for_long_signs_within_one_step_of_its_return() {
+    faulty("recovery::a_device_that_was_away_for_long_signs_within_one_step_of_its_return", async |fault| {
+        for action in ["answer CKR_DEVICE_ERROR", "answer CKR_TOKEN_NOT_PRESENT", "crash"] {
+            fault.behave();
+            let modules = fault.modules();
+            let signer = fault.signer(&modules);
+            sign(&signer).await.unwrap();
+            fault.script(["C_SignInit", "C_GetTokenInfo"].map(|function| format!("{function} * {action}")));
+            // Long enough for the longest pause.
+            let gone = Instant::now();
+            while gone.elapsed() < Duration::from_secs(5) {
+                sign(&signer).await.unwrap_err();
+            }
+            let away = signer.health().away;
+            assert_eq!(away.len(), 1, "{away:?}");
+            fault.behave();
+            let back = Instant::now();
+            assert_verifies(&fault, &signs_again(&signer).await.unwrap());
+            println!("{action}: a signature {} ms after the device was back", back.elapsed().as_millis());
+            assert!(back.elapsed() < MOST);
+            assert_eq!(signer.health().away, []);
+            modules.shutdown(&call()).await.unwrap();
+        }
+        assert_eq!(fault.wrong_pins(), 0);
     });
 }

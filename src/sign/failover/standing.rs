@@ -6,11 +6,12 @@ use crate::{
     certificate::Certificate,
     clock::Instant,
     jose::RsaPublicKey,
-    sign::{Error, Fault, Key, PinProblem},
+    sign::{Error, Fault, Key, Outage, PinProblem},
 };
 
-/// A member that failed is asked again after this time, and after twice as long each time it fails again ...
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// A member that does not answer holds up those who ask it: it is asked again after this time, and after twice as long
+/// each time it is silent again ...
+const AFTER_SILENCE: Duration = Duration::from_secs(5);
 /// ... up to this one, which is also how long one rests that a person must mend.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -35,6 +36,8 @@ struct Standing {
     /// Since the last signature.
     failures: u32,
     trouble: Option<Error>,
+    /// Since when it has failed (wall time).
+    since: Option<SystemTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,14 @@ pub(super) struct Announced {
 
 impl State {
     pub(super) fn of(members: usize) -> Self {
-        let standing = || Standing { key: None, leaf: None, turn: Turn::Unasked, failures: 0, trouble: None };
+        let standing = || Standing {
+            key: None,
+            leaf: None,
+            turn: Turn::Unasked,
+            failures: 0,
+            trouble: None,
+            since: None,
+        };
         Self {
             members: std::iter::repeat_with(standing).take(members).collect(),
             current: None,
@@ -103,9 +113,9 @@ impl State {
         self.members.iter().any(|standing| standing.turn == Turn::Ready)
     }
 
-    /// Whether any but this one is.
-    pub(super) fn others_ready(&self, index: usize) -> bool {
-        self.indices(|standing| standing.turn == Turn::Ready).iter().any(|other| *other != index)
+    /// Whether any but these is.
+    pub(super) fn others_ready(&self, besides: &[usize]) -> bool {
+        self.indices(|standing| standing.turn == Turn::Ready).iter().any(|other| !besides.contains(other))
     }
 
     /// Whether members were seen with different keys, wherever they are now.
@@ -124,6 +134,7 @@ impl State {
         let Some(standing) = self.members.get_mut(index) else { return false };
         standing.turn = Turn::Ready;
         standing.trouble = None;
+        standing.since = None;
         let before = standing.key.replace(key.clone());
         let is_new = before.as_ref().is_none_or(|before| before.generation != key.generation);
         if is_new {
@@ -152,11 +163,19 @@ impl State {
         if let Some(standing) = self.members.get_mut(index) {
             standing.failures = 0;
             standing.trouble = None;
+            standing.since = None;
         }
     }
 
     /// A member failed, and others go on.
-    pub(super) fn failed(&mut self, index: usize, error: Error, now: Instant) {
+    pub(super) fn failed(
+        &mut self,
+        index: usize,
+        error: Error,
+        now: Instant,
+        wall: SystemTime,
+        pauses: (Duration, Duration),
+    ) {
         use PinProblem::{Format, Length, Missing, Source};
 
         let Some(standing) = self.members.get_mut(index) else { return };
@@ -169,19 +188,29 @@ impl State {
             }
             (Error::Pin { .. }, _) => Turn::Left,
             (_, Fault::Configuration) => Turn::After(now + LONGEST_PAUSE),
+            // It says itself when it is asked again.
+            (Error::Away(outage), _) => Turn::After(now + outage.again.max(pauses.0)),
             _ => {
+                let (first, longest) = match error {
+                    Error::Deadline => (AFTER_SILENCE, LONGEST_PAUSE),
+                    _ => pauses,
+                };
                 let doublings = standing.failures.min(16);
                 standing.failures = standing.failures.saturating_add(1);
-                Turn::After(now + LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(doublings)))
+                Turn::After(now + longest.min(first.saturating_mul(2_u32.pow(doublings))))
             }
         };
+        let since = if let Error::Away(outage) = &error { outage.since } else { wall };
+        standing.since = Some(standing.since.map_or(since, |before| before.min(since)));
         standing.trouble = Some(error);
     }
 
     /// The member that signs: where all have the same key, the one that did so last, as long as it can; where keys
     /// differ, the one with the newest certificate that is valid at `wall`.
-    pub(super) fn choose(&mut self, wall: SystemTime) -> Result<usize, Error> {
-        let ready = self.indices(|standing| standing.turn == Turn::Ready);
+    /// `late`: those that this request has no more time for.
+    pub(super) fn choose(&mut self, wall: SystemTime, late: &[usize]) -> Result<usize, Error> {
+        let mut ready = self.indices(|standing| standing.turn == Turn::Ready);
+        ready.retain(|index| !late.contains(index));
         let Some(first) = ready.first().copied() else {
             return Err(self.trouble().unwrap_or(Error::Deadline));
         };
@@ -254,6 +283,26 @@ impl State {
     /// All keys that have been made known, and by what.
     pub(super) fn announced(&self) -> Vec<Announced> {
         self.announced.clone()
+    }
+
+    /// Who is left alone, and since when.
+    pub(super) fn away(&self, now: Instant) -> Vec<Outage> {
+        let outage = |(index, standing): (usize, &Standing)| {
+            let again = match standing.turn {
+                Turn::After(at) => at.since(now),
+                Turn::Left => LONGEST_PAUSE,
+                Turn::Unasked | Turn::Ready => return None,
+            };
+            let name = standing.key.as_ref().and_then(|key| key.device.clone());
+            let said = standing.trouble.as_ref()?;
+            let (device, error) = match said {
+                Error::Away(outage) => (Some(outage.device.clone()), outage.error.clone()),
+                other => (None, Box::new(other.clone())),
+            };
+            let device = name.or(device).unwrap_or_else(|| format!("device {} of this signer", index + 1));
+            Some(Outage { device, since: standing.since?, error, again })
+        };
+        self.members.iter().enumerate().filter_map(outage).collect()
     }
 
     /// What is wrong with the first member that something is wrong with.

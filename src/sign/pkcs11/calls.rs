@@ -82,6 +82,8 @@ pub(super) trait Session: Send {
         public: &[Attribute],
         private: &[Attribute],
     ) -> Result<(Object, Object), Failure>;
+    /// C_GenerateRandom: eight bytes.
+    fn random(&self) -> Result<[u8; 8], Failure>;
     /// C_SignInit. Whatever fails from here on, the session is not to be used again.
     fn sign_init(&self, mechanism: Mechanism, key: Object) -> Result<(), Failure>;
     /// C_Sign, in one part, with a buffer that is large enough for every signature of use.

@@ -6,6 +6,7 @@
 
 mod record;
 
+pub(super) use self::record::refused_before;
 pub use self::record::{MOST_SPENT, PinFlags, PinRecord, Standing, TriedBy};
 
 use std::{

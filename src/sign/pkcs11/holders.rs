@@ -48,6 +48,7 @@ const HELD: [&str; 7] = [
 pub fn may_be_held(error: &Error) -> bool {
     match error {
         Error::Device { function, code } => function == "C_Initialize" || HELD.contains(&code.as_str()),
+        Error::Away(outage) => may_be_held(&outage.error),
         Error::Deadline => true,
         _ => false,
     }

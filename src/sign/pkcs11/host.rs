@@ -108,29 +108,15 @@ impl Host {
         // However this thread ends, nobody is left waiting for it.
         let _close = self.queue.close_on_drop();
         let mut failures = 0_u32;
-        let mut pause: Option<(Instant, Error)> = None;
         while self.queue.wait() {
-            if let Some((until, error)) = &pause
-                && self.clock.now() < *until
-            {
-                self.answer_all(error);
-                continue;
-            }
-            let (answered, error) = match self.start() {
+            match self.start() {
                 Ok(mut child) => {
                     let end = self.serve(&mut child);
-                    self.bury(child, end)
+                    let answered = self.bury(child, end, failures > 0);
+                    failures = if answered { 0 } else { failures.saturating_add(1) };
                 }
-                Err(error) => {
-                    self.answer_all(&error);
-                    (false, error)
-                }
-            };
-            failures = if answered { 1 } else { failures.saturating_add(1) };
-            // A process that ended without having answered anything is not started anew at once.
-            let (first, longest) = self.profile.errors.pauses();
-            let doubled = failures.checked_sub(2).map(|times| first * 2_u32.saturating_pow(times.min(16)));
-            pause = doubled.map(|pause| (self.clock.now() + pause.min(longest), error));
+                Err(error) => self.answer_all(&error),
+            }
         }
     }
 
@@ -309,8 +295,9 @@ impl Host {
         self.noise.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends what is left of a process and settles its jobs. Whether it had answered anything, and what became of it.
-    fn bury(&self, mut child: Child, end: End) -> (bool, Error) {
+    /// Ends what is left of a process and settles its jobs. Whether it had answered anything. `again`: the one before it
+    /// came to the same end.
+    fn bury(&self, mut child: Child, end: End, again: bool) -> bool {
         let link = self.link().take();
         self.listen(&mut child);
         self.noise().end(self.clock.now(), &mut |line| self.say(line));
@@ -341,6 +328,8 @@ impl Host {
         let closed = matches!(end, End::Asked);
         if let End::AtALoss = end {
             tracing::debug!(library = %self.path.display(), "a new process is to find the device again");
+        } else if again {
+            tracing::debug!(library = %self.path.display(), %error, "the library's process is gone, too");
         } else if !closed {
             tracing::warn!(library = %self.path.display(), %error, "the library's process is gone");
         }
@@ -348,7 +337,7 @@ impl Host {
             if !closed {
                 self.answer_all(&error);
             }
-            return (false, error);
+            return false;
         };
         // A key that is found by the next process is another one.
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -358,7 +347,7 @@ impl Host {
         for flight in link.parked {
             self.settle(flight, closed, true, &error);
         }
-        (link.answered, error)
+        link.answered
     }
 
     /// A job that changes nothing is done once more by the next process, when a crash took it along: it may have been

@@ -40,6 +40,8 @@ pub(super) enum Job {
     Try { key: Uri, trial: Trial },
     /// Delete a key pair, certificates, or both from a device.
     Delete { device: Uri, doomed: Doomed },
+    /// Ask a device whether it is there, or the library.
+    Probe { device: Option<Uri> },
 }
 
 impl Job {
@@ -52,6 +54,7 @@ impl Job {
             Self::Store { device: uri, .. }
             | Self::Delete { device: uri, .. }
             | Self::Try { key: uri, .. } => Some(uri.device()),
+            Self::Probe { device } => device.clone(),
             Self::Provide { .. } => None,
         }
     }
@@ -68,6 +71,7 @@ impl Job {
             Self::Store { .. } => "store",
             Self::Try { trial, .. } => trial.name(),
             Self::Delete { .. } => "delete",
+            Self::Probe { .. } => "probe",
         }
     }
 }
@@ -91,6 +95,7 @@ pub(super) enum Answer {
     Stored(Box<StoredCertificate>),
     Tried(Box<Tried>),
     Deleted(u64),
+    There,
 }
 
 /// A signing key that was found.

@@ -307,7 +307,7 @@ impl Ladder {
                     | PinProblem::FinalTry,
                 ..
             } => Some(Class::Pin),
-            Error::Deadline | Error::Busy { .. } | Error::Closed | Error::KeyChanged => None,
+            Error::Away(_) | Error::Deadline | Error::Busy { .. } | Error::Closed | Error::KeyChanged => None,
             // Of the other problems with a PIN, none spent a try, and the source may be mended at any moment.
             _ => Some(Class::Caller),
         }
@@ -322,6 +322,25 @@ impl Ladder {
         })
     }
 
+    /// What `error` says of who answered it.
+    pub(super) fn verdict(&self, error: &Error) -> Verdict {
+        match self.class_of(error) {
+            Some(Class::Pin) => Verdict::Pin,
+            Some(_) if self.has(Rung::OpenCircuit, error) => {
+                Verdict::Failed { of_library: is_of_the_library(error) }
+            }
+            Some(Class::Caller) => match error {
+                Error::Device { .. }
+                | Error::NotFound { .. }
+                | Error::Ambiguous { .. }
+                | Error::UnusableKey { .. }
+                | Error::Taken { .. } => Verdict::Alive,
+                _ => Verdict::Nothing,
+            },
+            _ => Verdict::Nothing,
+        }
+    }
+
     /// Whether the library's process is started anew where others are initialized anew.
     pub(super) fn is_by_process(&self) -> bool {
         self.by_process
@@ -331,6 +350,19 @@ impl Ladder {
         let by_process = self.by_process;
         class.steps().iter().filter(move |step| !(by_process && step.rung == Rung::Reinitialize))
     }
+}
+
+/// What an error says of the device, or of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is there, and said no.
+    Alive,
+    /// It failed.
+    Failed { of_library: bool },
+    /// It lets nobody log in.
+    Pin,
+    /// Nothing.
+    Nothing,
 }
 
 /// The rungs that one request has taken. It only goes up.

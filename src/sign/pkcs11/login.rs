@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calls::DeviceInfo,
-    guard::{Guard, PinFlags, TriedBy, Try},
+    guard::{Guard, PinFlags, Standing, TriedBy, Try},
     profile::{ContextPin, Profile, ProtectedPath},
     uri::{Uri, printable, trimmed},
 };
@@ -208,6 +208,8 @@ pub(super) struct Guarded {
     pin: Option<Pin>,
     profile: Arc<Profile>,
     made: Mutex<Option<Try>>,
+    /// The last login of the user that was asked for.
+    asked: Mutex<Option<LoginRequest>>,
 }
 
 impl Logins for Guarded {
@@ -217,6 +219,9 @@ impl Logins for Guarded {
 
     fn authorize(&self, request: &LoginRequest) -> Result<Option<SecretString>, PinProblem> {
         self.lost();
+        if request.login == Login::User {
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.clone());
+        }
         let kind = request.login;
         let request = &self.counted(request);
         if request.locked {
@@ -287,7 +292,25 @@ impl Logins for Guarded {
 
 impl Guarded {
     pub(super) fn new(guard: Arc<Guard>, pin: Option<Pin>, profile: Arc<Profile>) -> Self {
-        Self { guard, pin, profile, made: Mutex::default() }
+        Self { guard, pin, profile, made: Mutex::default(), asked: Mutex::default() }
+    }
+
+    /// The last login of the user that was asked for.
+    pub(super) fn asked(&self) -> Option<LoginRequest> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a login that was not granted might be now, as far as that can be told without device and PIN: a person
+    /// is there to type it, has changed its source or cleared the record.
+    pub(super) fn might_log_in(&self, request: &LoginRequest) -> bool {
+        if self.pin.as_ref().is_some_and(Pin::is_typed) || self.is_pad(request) {
+            return true;
+        }
+        match self.guard.known(request, &self.profile) {
+            Ok(Some(known)) => known.standing() == Standing::Changed,
+            Ok(None) => !request.locked && !request.final_try,
+            Err(_) => false,
+        }
     }
 
     fn made(&self) -> MutexGuard<'_, Option<Try>> {

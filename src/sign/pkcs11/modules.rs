@@ -1,37 +1,29 @@
 //! The libraries of this process: one owner thread each, however many signers use it.
 
+mod module;
+
+pub(super) use self::module::Module;
+
 use std::{
     collections::HashMap,
     fmt, fs,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-    time::Duration,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
-use tokio::sync::oneshot;
-
+use self::module::Backend;
 use super::{
     Manner, ModuleDescription, Pin, Profile, Profiles, Uri,
     guard::Guard,
     host::Host,
     installed::check_trust,
     job::{Answer, Job},
-    lane::Lane,
-    login::Guarded,
     owner::Owner,
     profile::Isolation,
-    queue::{Queue, Ticket},
+    queue::Queue,
 };
-use crate::{
-    call::Call,
-    clock::Clock,
-    sign::{Error, MakeMessage},
-};
+use crate::{call::Call, clock::Clock, sign::Error};
 
 /// Every PKCS#11 library that this process uses, by the file it lies in.
 ///
@@ -42,9 +34,6 @@ pub struct Modules {
     manner: Manner,
     by_file: Mutex<HashMap<FileId, Arc<Module>>>,
 }
-
-/// How long the threads of a library that nobody has shut down may take when it is dropped.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Device and inode: one file under two names is one library.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -184,16 +173,8 @@ impl Modules {
             Backend::Threads(Arc::new(owner))
         };
         let guard = Guard::new(&path, self.manner.pin_records.clone(), self.clock.clone());
-        let module = Arc::new(Module {
-            path,
-            profile,
-            clock: self.clock.clone(),
-            queue,
-            generation,
-            guard: Arc::new(guard),
-            backend,
-            threads: Mutex::default(),
-        });
+        let (clock, guard) = (self.clock.clone(), Arc::new(guard));
+        let module = Arc::new(Module::new(path, profile, clock, queue, generation, guard, backend));
         by_file.insert(id, module.clone());
         Ok(module)
     }
@@ -219,180 +200,6 @@ impl Modules {
 
     fn all(&self) -> Vec<Arc<Module>> {
         self.by_file.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-}
-
-/// One library and the way to it.
-pub(super) struct Module {
-    path: PathBuf,
-    pub(super) profile: Arc<Profile>,
-    clock: Arc<dyn Clock>,
-    queue: Arc<Queue>,
-    generation: Arc<AtomicU64>,
-    guard: Arc<Guard>,
-    backend: Backend,
-    threads: Mutex<Option<Threads>>,
-}
-
-/// Where the library runs.
-enum Backend {
-    /// In threads of this process.
-    Threads(Arc<Owner>),
-    /// In a process of its own, which one thread of this process looks after.
-    Process(Arc<Host>),
-}
-
-/// The threads of a library; `ended` fires when the last of them is past its last call.
-struct Threads {
-    handles: Vec<thread::JoinHandle<()>>,
-    ended: Option<oneshot::Receiver<()>>,
-}
-
-impl fmt::Debug for Module {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Module").field("path", &self.path).field("queue", &self.queue).finish_non_exhaustive()
-    }
-}
-
-impl Module {
-    /// Puts a job in line and waits for its answer until the call's deadline. The threads are started by the first.
-    pub(super) async fn ask(
-        &self,
-        call: &Call,
-        job: Job,
-        make: Option<MakeMessage>,
-        pin: Option<Pin>,
-    ) -> Result<Answer, Error> {
-        if call.is_over(&*self.clock) {
-            return Err(Error::Deadline);
-        }
-        let (reply, answer) = oneshot::channel();
-        let logins = Arc::new(Guarded::new(self.guard.clone(), pin, self.profile.clone()));
-        let ticket = Ticket {
-            job,
-            make,
-            made: None,
-            logins,
-            deadline: call.deadline(),
-            reply: Box::new(reply),
-            again: false,
-        };
-        self.queue.push(ticket, call.priority())?;
-        self.start()?;
-        if let Backend::Process(host) = &self.backend {
-            host.pump();
-        }
-        tokio::select! {
-            biased;
-            answer = answer => answer.unwrap_or(Err(Error::Closed)),
-            () = self.clock.sleep_until(call.deadline()) => Err(Error::Deadline),
-        }
-    }
-
-    /// Rises each time the library is initialized.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    fn start(&self) -> Result<(), Error> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.is_some() {
-            return Ok(());
-        }
-        let (end, ended) = oneshot::channel();
-        let handles = match &self.backend {
-            Backend::Threads(owner) => {
-                let last = Arc::new(Last { owner: Some(owner.clone()), _end: end });
-                let lane = |_| {
-                    let (owner, queue, clock) = (owner.clone(), self.queue.clone(), self.clock.clone());
-                    let (lane, last) = (Lane { owner, queue, clock }, last.clone());
-                    self.spawn("pkcs11-lane", move || {
-                        let _last = last;
-                        lane.run();
-                    })
-                };
-                (0..self.profile.session.lanes.max(1)).map(lane).collect::<Result<_, _>>()?
-            }
-            Backend::Process(host) => {
-                let (host, last) = (host.clone(), Last { owner: None, _end: end });
-                vec![self.spawn("pkcs11-host", move || {
-                    let _last = last;
-                    host.supervise();
-                })?]
-            }
-        };
-        *threads = Some(Threads { handles, ended: Some(ended) });
-        Ok(())
-    }
-
-    fn spawn(
-        &self,
-        name: &str,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<thread::JoinHandle<()>, Error> {
-        let started = thread::Builder::new().name(name.into()).spawn(run);
-        started.map_err(|why| unusable(&self.path, format!("no thread can be started: {why}")))
-    }
-
-    async fn join(&self, call: &Call) -> Result<(), Error> {
-        let ended = {
-            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            threads.as_mut().and_then(|threads| threads.ended.take())
-        };
-        let Some(mut ended) = ended else { return Ok(()) };
-        let late = tokio::select! {
-            biased;
-            _ = &mut ended => false,
-            () = self.clock.sleep_until(call.deadline()) => true,
-        };
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if late {
-            if let Some(threads) = threads.as_mut() {
-                threads.ended = Some(ended);
-            }
-            return Err(Error::Deadline);
-        }
-        // They are past their last call into the library, so this does not wait.
-        for handle in threads.take().into_iter().flat_map(|threads| threads.handles) {
-            let _ = handle.join();
-        }
-        Ok(())
-    }
-
-    /// Answers what waits, and lets the threads end.
-    fn close(&self) {
-        self.queue.close();
-        if let Backend::Process(host) = &self.backend {
-            host.close();
-        }
-    }
-}
-
-/// Held by each thread of a library; the last of them to go finalizes it, and says so.
-struct Last {
-    owner: Option<Arc<Owner>>,
-    _end: oneshot::Sender<()>,
-}
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if let Some(owner) = &self.owner {
-            owner.stop();
-        }
-    }
-}
-
-impl Drop for Module {
-    fn drop(&mut self) {
-        // Nobody can ask any more; the threads end by themselves. A program whose `main` ends right now would run the
-        // exit handlers of the library while C_Finalize is at work, and many crash of that: so a moment is waited.
-        self.close();
-        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let handles = threads.map(|threads| threads.handles).unwrap_or_default();
-        let end = std::time::Instant::now() + LAST_MOMENT;
-        while handles.iter().any(|handle| !handle.is_finished()) && std::time::Instant::now() < end {
-            thread::sleep(Duration::from_millis(1));
-        }
     }
 }
 

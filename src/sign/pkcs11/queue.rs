@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -25,6 +26,10 @@ pub(super) const DEPTH: usize = 64;
 /// Of these, background work may take up half: a caller always finds room beside it.
 const BACKGROUND_DEPTH: usize = DEPTH / 2;
 
+/// Who finds no room is told to come again after this time at the earliest, and at the latest.
+const SOONEST: Duration = Duration::from_millis(100);
+const LATEST: Duration = Duration::from_secs(10);
+
 /// A job on its way, with what is no plain data: the maker of the message, who authorises logins, the way back.
 pub(super) struct Ticket {
     pub(super) job: Job,
@@ -32,6 +37,8 @@ pub(super) struct Ticket {
     /// When the message was made, if it was already.
     pub(super) made: Option<Instant>,
     pub(super) logins: Arc<dyn Logins>,
+    /// When it was put in line.
+    pub(super) asked: Instant,
     pub(super) deadline: Instant,
     pub(super) reply: Box<dyn Reply>,
     /// It was given to a process before that ended.
@@ -90,7 +97,10 @@ impl Queue {
             waiting.callers.retain(|ticket| !ticket.reply.is_gone());
             waiting.background.retain(|ticket| !ticket.reply.is_gone());
             if waiting.is_full_for(background) {
-                return Err(Error::Busy { waiting: waiting.len() });
+                let first = waiting.callers.front().or(waiting.background.front());
+                let wait = first.map_or(Duration::ZERO, |first| ticket.asked.since(first.asked));
+                let after = wait.clamp(SOONEST, LATEST);
+                return Err(Error::Busy { waiting: waiting.len(), after });
             }
         }
         if background {
@@ -120,6 +130,21 @@ impl Queue {
     /// The next ticket, if there is one.
     pub(super) fn try_take(&self) -> Option<Ticket> {
         self.lock().next()
+    }
+
+    /// Takes all whose job is `concerned` out of the line.
+    pub(super) fn take_out(&self, concerned: impl Fn(&Job) -> bool) -> Vec<Ticket> {
+        let mut waiting = self.lock();
+        let Waiting { callers, background, .. } = &mut *waiting;
+        [callers, background]
+            .into_iter()
+            .flat_map(|line| {
+                let (out, left) = line.drain(..).partition(|ticket| concerned(&ticket.job));
+                *line = left;
+                let out: VecDeque<Ticket> = out;
+                out
+            })
+            .collect()
     }
 
     /// Waits until there is a ticket; `false` once the queue is closed.
@@ -206,7 +231,7 @@ mod tests {
     use crate::{
         clock::{Clock, ManualClock},
         sign::{
-            PinProblem,
+            PinProblem, Retry,
             pkcs11::login::{LoginOutcome, LoginRequest},
         },
     };
@@ -234,14 +259,15 @@ mod tests {
     fn ticket(name: &str) -> (Ticket, Waiting) {
         let (reply, answer) = oneshot::channel();
         let job = Job::Certificates(format!("pkcs11:token={name}").parse().unwrap());
-        let deadline = ManualClock::at(UNIX_EPOCH).now();
+        let asked = ManualClock::at(UNIX_EPOCH).now();
         (
             Ticket {
                 job,
                 make: None,
                 made: None,
                 logins: Arc::new(NoLogins::default()),
-                deadline,
+                asked,
+                deadline: asked,
                 reply: Box::new(reply),
                 again: false,
             },
@@ -283,11 +309,27 @@ mod tests {
             replies.push(push(&queue, "b", Priority::Background).unwrap());
         }
         let refused = push(&queue, "b", Priority::Background).unwrap_err();
-        assert_eq!(refused, Error::Busy { waiting: BACKGROUND_DEPTH });
+        assert_eq!(refused, Error::Busy { waiting: BACKGROUND_DEPTH, after: SOONEST });
         for _ in BACKGROUND_DEPTH..DEPTH {
             replies.push(push(&queue, "c", Priority::Caller).unwrap());
         }
-        assert_eq!(push(&queue, "c", Priority::Caller).unwrap_err(), Error::Busy { waiting: DEPTH });
+        let (mut late, _reply) = ticket("c");
+        late.asked = late.asked + Duration::from_secs(3);
+        let refused = queue.push(late, Priority::Caller).unwrap_err();
+        assert_eq!(refused, Error::Busy { waiting: DEPTH, after: Duration::from_secs(3) });
+        assert_eq!(refused.retry(), Retry::After(Duration::from_secs(3)), "as long as the first has waited")
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_in_their_order() {
+        let queue = Queue::default();
+        let _replies: Vec<_> =
+            ["a", "b", "a", "c"].map(|name| push(&queue, name, Priority::Caller).unwrap()).into();
+        let _other = push(&queue, "a", Priority::Background).unwrap();
+        let is_a = |job: &Job| matches!(job, Job::Certificates(uri) if uri.token() == Some("a"));
+        assert_eq!(queue.take_out(is_a).len(), 3);
+        assert_eq!([taken(&queue), taken(&queue)], ["b", "c"]);
+        assert!(queue.try_take().is_none());
     }
 
     #[test]

@@ -6,11 +6,14 @@ use cryptoki_sys::{CKR_SESSION_COUNT, CKR_USER_ALREADY_LOGGED_IN, CKR_USER_NOT_L
 
 use super::{
     Uri,
-    calls::{Access, DeviceInfo, Failure, InitializeArguments, Library, Session, SessionState, Slot, User},
+    calls::{
+        Access, Attribute, DeviceInfo, Failure, InitializeArguments, Library, ObjectClass, Session,
+        SessionState, Slot, User,
+    },
     code::{answered, is},
     job::SessionLimit,
     login::{DeviceId, Login, LoginOutcome, LoginRequest, Logins},
-    profile::{Finalize, LoginMode, Profile, SessionKind, UserType},
+    profile::{Finalize, LoginMode, Probe, Profile, SessionKind, UserType},
 };
 use crate::{
     clock::Instant,
@@ -102,6 +105,21 @@ impl Initialized {
     pub(super) fn has_others_than(&self, device: Option<&Uri>) -> bool {
         let is_own = |open: &Connection| device.is_some_and(|uri| open.device.is_named_by(uri));
         self.connections.iter().any(|open| !is_own(open))
+    }
+
+    /// Asks a device whether it is there, in a way that reaches it and needs no login.
+    pub(super) fn probe(&mut self, uri: &Uri) -> Result<(), Error> {
+        let (slot, _) = self.find(uri)?;
+        let probe = self.profile.errors.probe;
+        if let Some(open) = self.connection_in(slot) {
+            return ask(open.keeper().as_ref(), probe).map_err(|why| answered(&why));
+        }
+        let session = self.library.open(slot, access(&self.profile, false)).map_err(|why| answered(&why))?;
+        match ask(session.as_ref(), probe) {
+            // It wants a login first: then it is there.
+            Err(why) if is(&why, "CKR_USER_NOT_LOGGED_IN") => Ok(()),
+            outcome => outcome.map_err(|why| answered(&why)),
+        }
     }
 
     /// New sessions on the device of `old`, which go in the place of its own. Without `logins`, the login must be there
@@ -205,6 +223,13 @@ impl Initialized {
                 .library
                 .slot_info(slot)
                 .is_ok_and(|info| uri.matches_slot(slot.0, &info.manufacturer, &info.description))
+    }
+}
+
+fn ask(session: &dyn Session, probe: Probe) -> Result<(), Failure> {
+    match probe {
+        Probe::Find => session.find(&[Attribute::class(ObjectClass::PrivateKey)], 1).map(drop),
+        Probe::Random => session.random().map(drop),
     }
 }
 

@@ -211,6 +211,12 @@ impl Session for Open {
         Ok((Object(public.handle()), Object(private.handle())))
     }
 
+    fn random(&self) -> Result<[u8; 8], Failure> {
+        let mut random = [0; 8];
+        self.session.generate_random_slice(&mut random).map_err(failure::of("C_GenerateRandom"))?;
+        Ok(random)
+    }
+
     fn sign_init(&self, mechanism: Mechanism, key: Object) -> Result<(), Failure> {
         let mechanism = match mechanism {
             Mechanism::RsaPkcs => CryptokiMechanism::RsaPkcs,

@@ -254,6 +254,10 @@ impl Session for Open {
         self.0.call("C_GenerateKeyPair").map(|_| (Object(3), Object(4)))
     }
 
+    fn random(&self) -> Result<[u8; 8], Failure> {
+        self.0.call("C_GenerateRandom").map(|_| [4; 8])
+    }
+
     fn sign_init(&self, _: Mechanism, _: Object) -> Result<(), Failure> {
         match self.0.call("C_SignInit")?.logged_in {
             true => Ok(()),

@@ -187,19 +187,14 @@ impl PinRecord {
     /// was entered.
     fn was_not_spent(&self, flags: PinFlags, flags_reliable: bool) -> bool {
         flags_reliable
-            && self.says_nothing()
+            && says_nothing(self.answer.as_deref())
             && self.flags == PinFlags::default()
             && flags == PinFlags::default()
     }
 
     /// Why no try is made.
     pub(in super::super) fn problem(&self) -> PinProblem {
-        if self.says_nothing() { PinProblem::CutShort } else { PinProblem::RefusedBefore }
-    }
-
-    /// Whether the last login ended without a word on the PIN.
-    fn says_nothing(&self) -> bool {
-        self.answer.as_deref().is_none_or(|code| LOST.contains(&code))
+        refused_before(self.answer.as_deref())
     }
 
     /// What stands between a program and the next try, as things are now.
@@ -224,6 +219,16 @@ fn tells_devices_apart(serial: &str) -> bool {
     let serial = serial.trim_matches([' ', '\0']);
     let first = serial.chars().next();
     serial.len() >= 4 && serial.chars().any(|other| Some(other) != first)
+}
+
+/// Why no login is made after one that was answered so.
+pub(in super::super) fn refused_before(answer: Option<&str>) -> PinProblem {
+    if says_nothing(answer) { PinProblem::CutShort } else { PinProblem::RefusedBefore }
+}
+
+/// Whether a login that was answered so ended without a word on the PIN.
+fn says_nothing(answer: Option<&str>) -> bool {
+    answer.is_none_or(|code| LOST.contains(&code))
 }
 
 /// Answers of a device that went away, which say nothing of the PIN.

@@ -50,6 +50,7 @@ pub(super) struct Link {
 pub(super) struct InFlight {
     pub(super) job: Job,
     pub(super) logins: Arc<dyn Logins>,
+    asked: Instant,
     pub(super) deadline: Instant,
     pub(super) reply: Box<dyn Reply>,
     /// It was given to another process before that ended.
@@ -106,7 +107,7 @@ impl Link {
     /// Gives the process a job. What it is to sign is made now: the device's turn has come, as far as can be told from
     /// here.
     pub(super) fn hand_over(&mut self, ticket: Ticket, now: Instant) -> Handed {
-        let Ticket { job, make, made, logins, deadline, reply, again } = ticket;
+        let Ticket { job, make, made, logins, asked, deadline, reply, again } = ticket;
         let message = make.map(|make| (make(), made.unwrap_or(now)));
         let id = self.next;
         self.next += 1;
@@ -121,8 +122,17 @@ impl Link {
         };
         let sent = encoded(&frame).map(|bytes| self.jobs.try_send(&bytes));
         let ToHost::Ask { job, .. } = frame else { return Handed::Over };
-        let flight =
-            InFlight { job, logins, deadline, reply, again, sent: now, message, pieces: Pieces::default() };
+        let flight = InFlight {
+            job,
+            logins,
+            asked,
+            deadline,
+            reply,
+            again,
+            sent: now,
+            message,
+            pieces: Pieces::default(),
+        };
         match sent {
             Ok(Ok(true)) => {
                 self.in_flight.insert(id, flight);
@@ -178,7 +188,7 @@ impl Link {
         let init = profile.module.init_timeout();
         let limit = init + profile.sign.call_timeout() * 2;
         let own = |flight: &InFlight| match &flight.job {
-            Job::Sign(_) | Job::Find(_) => Duration::ZERO,
+            Job::Sign(_) | Job::Find(_) | Job::Probe { .. } => Duration::ZERO,
             Job::Try { trial, .. } => trial.lasts(&profile.module),
             // A long key takes as long as whoever asked for it is willing to wait.
             Job::Generate { .. } => flight.deadline.since(flight.sent),
@@ -211,9 +221,9 @@ impl InFlight {
 
     /// As it was before it was given to the process, but that its message has been made.
     pub(super) fn into_ticket(self) -> Ticket {
-        let Self { job, message, logins, deadline, reply, again, .. } = self;
+        let Self { job, message, logins, asked, deadline, reply, again, .. } = self;
         let made = message.as_ref().map(|(_, made)| *made);
         let make = message.map(|(message, _)| Box::new(move || message) as MakeMessage);
-        Ticket { job, make, made, logins, deadline, reply, again }
+        Ticket { job, make, made, logins, asked, deadline, reply, again }
     }
 }

@@ -88,7 +88,7 @@ impl Desk {
 }
 
 impl Owner {
-    fn over(
+    pub(in crate::sign::pkcs11) fn over(
         fake: &Fake,
         profile: &Arc<Profile>,
         clock: &Arc<ManualClock>,

@@ -116,6 +116,16 @@ impl<'a> Work<'a> {
                 let connection = self.connect_to_write(device, logins)?;
                 provision::store(&connection, certificate).map(|stored| Answer::Stored(Box::new(stored)))
             }
+            Job::Probe { device } => {
+                let library = &mut self.running()?.library;
+                match device {
+                    Some(device) => library.probe(device)?,
+                    None => {
+                        library.library().slots().map_err(|why| answered(&why))?;
+                    }
+                }
+                Ok(Answer::There)
+            }
             Job::Try { key, trial } => {
                 self.try_out(key, trial, &OneTry(logins)).map(|tried| Answer::Tried(Box::new(tried)))
             }

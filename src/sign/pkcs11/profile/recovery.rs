@@ -74,7 +74,7 @@ impl Default for Errors {
             reinit_kind: ReinitKind::InPlace,
             open_after: 3,
             first_retry_ms: 250,
-            longest_retry_ms: 2000,
+            longest_retry_ms: 1000,
             probe: Probe::Find,
         }
     }

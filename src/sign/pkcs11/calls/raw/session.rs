@@ -212,6 +212,15 @@ impl Handle {
         Ok((Object(public_key), Object(private_key)))
     }
 
+    fn random(&self) -> Result<[u8; 8], Failure> {
+        let function = function!(self.functions, C_GenerateRandom)?;
+        let mut random = [0; 8];
+        // SAFETY: `random` has room for as many bytes as is said.
+        let answer = unsafe { function(self.session, random.as_mut_ptr(), random.len() as CK_ULONG) };
+        answered("C_GenerateRandom", answer)?;
+        Ok(random)
+    }
+
     fn sign_init(&self, mechanism: Mechanism, key: Object) -> Result<(), Failure> {
         let function = function!(self.functions, C_SignInit)?;
         let mut mechanism = without_parameter(mechanism.number());
@@ -278,6 +287,10 @@ impl Session for Open {
         private: &[Attribute],
     ) -> Result<(Object, Object), Failure> {
         self.0.generate_rsa_pair(public, private)
+    }
+
+    fn random(&self) -> Result<[u8; 8], Failure> {
+        self.0.random()
     }
 
     fn sign_init(&self, mechanism: Mechanism, key: Object) -> Result<(), Failure> {

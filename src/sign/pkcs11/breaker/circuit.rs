@@ -1,0 +1,184 @@
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
+
+use super::super::login::LoginRequest;
+use crate::{
+    clock::{self, Instant},
+    sign::{Error, Outage},
+};
+
+/// Failures longer ago than this do not count any more.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// What is known of one device, or of the library.
+pub(super) struct Circuit {
+    /// As people know it.
+    pub(super) name: String,
+    pub(super) state: State,
+    /// Recent failures, while it is closed.
+    failures: VecDeque<Instant>,
+    /// How often it has been asked in vain since something went well.
+    in_vain: u32,
+}
+
+pub(super) enum State {
+    Closed,
+    Open(Box<Open>),
+}
+
+pub(super) struct Open {
+    /// What it said last.
+    pub(super) error: Error,
+    pub(super) since: SystemTime,
+    /// When it is asked again.
+    pub(super) due: Instant,
+    /// It is being asked.
+    pub(super) is_asked: bool,
+    /// How often it has been.
+    pub(super) probes: u64,
+    /// The login that was refused, if that is what is the matter.
+    pub(super) request: Option<LoginRequest>,
+}
+
+impl Circuit {
+    pub(super) fn named(name: String) -> Self {
+        Self { name, state: State::Closed, failures: VecDeque::new(), in_vain: 0 }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// It answered a job; `well`: as it should.
+    pub(super) fn is_alive(&mut self, well: bool) {
+        if let State::Open(open) = &self.state {
+            if !well {
+                return;
+            }
+            tracing::info!(device = %self.name, away_since = %clock::utc(open.since), "is back");
+            self.state = State::Closed;
+        }
+        self.failures.clear();
+        if well {
+            self.in_vain = 0;
+        }
+    }
+
+    /// A job failed. Whether that has opened it.
+    pub(super) fn failed(
+        &mut self,
+        error: &Error,
+        open_after: u32,
+        now: Instant,
+        wall: SystemTime,
+        pauses: (Duration, Duration),
+    ) -> bool {
+        if let State::Open(open) = &mut self.state {
+            if !matches!(open.error, Error::Pin { .. }) {
+                open.error = error.clone();
+            }
+            return false;
+        }
+        self.failures.retain(|failure| now.since(*failure) < RECENT);
+        self.failures.push_back(now);
+        if self.failures.len() < open_after as usize {
+            return false;
+        }
+        self.open(error, None, now, wall, pauses);
+        true
+    }
+
+    /// Its PIN was refused, or is locked.
+    pub(super) fn refused(
+        &mut self,
+        error: &Error,
+        request: Option<LoginRequest>,
+        now: Instant,
+        wall: SystemTime,
+        pauses: (Duration, Duration),
+    ) {
+        let is_pin = |open: &Open| matches!(open.error, Error::Pin { .. });
+        if !matches!(&self.state, State::Open(open) if is_pin(open)) {
+            return self.open(error, request, now, wall, pauses);
+        }
+        self.in_vain = self.in_vain.saturating_add(1);
+        let due = now + self.pause(pauses);
+        if let State::Open(open) = &mut self.state {
+            open.error = error.clone();
+            open.request = request;
+            open.due = due;
+            open.is_asked = false;
+        }
+    }
+
+    /// It was asked whether it is back.
+    pub(super) fn probed(
+        &mut self,
+        outcome: Result<(), &Error>,
+        open_after: u32,
+        now: Instant,
+        pauses: (Duration, Duration),
+    ) {
+        let State::Open(open) = &mut self.state else { return };
+        match outcome {
+            Ok(()) => {
+                tracing::info!(device = %self.name, away_since = %clock::utc(open.since), "answers again");
+                self.state = State::Closed;
+                // On trial: the next failure opens it again, and for longer, unless something goes well before.
+                self.failures = (1..open_after).map(|_| now).collect();
+                self.in_vain = self.in_vain.saturating_add(1);
+            }
+            Err(error) => {
+                open.probes += 1;
+                if !matches!(error, Error::Deadline | Error::Busy { .. }) {
+                    open.error = error.clone();
+                }
+                self.in_vain = self.in_vain.saturating_add(1);
+                let due = now + self.pause(pauses);
+                if let State::Open(open) = &mut self.state {
+                    open.due = due;
+                }
+            }
+        }
+    }
+
+    /// Nobody asks it any more.
+    pub(super) fn release(&mut self) {
+        if let State::Open(open) = &mut self.state {
+            open.is_asked = false;
+        }
+    }
+
+    /// What is to be said of it, if it is away.
+    pub(super) fn outage(&self, now: Instant) -> Option<Outage> {
+        let State::Open(open) = &self.state else { return None };
+        Some(Outage {
+            device: self.name.clone(),
+            since: open.since,
+            error: Box::new(open.error.clone()),
+            again: open.due.since(now),
+        })
+    }
+
+    fn open(
+        &mut self,
+        error: &Error,
+        request: Option<LoginRequest>,
+        now: Instant,
+        since: SystemTime,
+        pauses: (Duration, Duration),
+    ) {
+        let pause = self.pause(pauses);
+        tracing::warn!(device = %self.name, %error, again_in = ?pause, "is left alone");
+        let (error, due) = (error.clone(), now + pause);
+        self.state = State::Open(Box::new(Open { error, since, due, is_asked: false, probes: 0, request }));
+        self.failures.clear();
+    }
+
+    /// How long it is left alone now.
+    fn pause(&self, (first, longest): (Duration, Duration)) -> Duration {
+        longest.min(first.saturating_mul(2_u32.saturating_pow(self.in_vain.min(20))))
+    }
+}

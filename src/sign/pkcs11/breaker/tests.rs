@@ -1,0 +1,218 @@
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    sign::{
+        Fault, Retry,
+        pkcs11::login::{DeviceId, Login},
+    },
+};
+
+fn of(label: &str) -> Whose {
+    Some(format!("pkcs11:token={label}").parse().unwrap())
+}
+
+fn broken(function: &str) -> Error {
+    Error::Device { function: function.into(), code: "CKR_DEVICE_ERROR".into() }
+}
+
+fn refused() -> Error {
+    Error::Pin { device: "A (1)".into(), problem: PinProblem::Refused("CKR_PIN_INCORRECT".into()) }
+}
+
+struct Desk {
+    breaker: Arc<Breaker>,
+    clock: Arc<ManualClock>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let profile = Arc::new(Profile::unknown());
+        Self { breaker: Breaker::new("/opt/lib.so".into(), profile, clock.clone()), clock }
+    }
+
+    fn failed(&self, whose: &Whose, error: Error) -> Option<(Whose, Error)> {
+        self.breaker.note(whose, &Err(error), None)
+    }
+
+    /// Fails until it is left alone.
+    fn opened(&self, whose: &Whose) {
+        for _ in 0..3 {
+            self.failed(whose, broken("C_Sign"));
+        }
+        assert!(self.away(whose).is_some());
+    }
+
+    fn went_well(&self, whose: &Whose) {
+        self.breaker.note(whose, &Ok(Answer::Deleted(0)), None);
+    }
+
+    fn away(&self, whose: &Whose) -> Option<Error> {
+        match self.breaker.turn(whose, |_| false) {
+            Turn::Go => None,
+            Turn::Away { error, .. } | Turn::Stop(error) => Some(error),
+            Turn::Try(_) => panic!("a login may be tried"),
+        }
+    }
+
+    /// How long it is until somebody is to ask, and what becomes of it when it answers so.
+    fn probe(&self, outcome: Result<(), Error>) -> Duration {
+        let now = self.clock.now();
+        let wait = match self.breaker.due() {
+            Err(at) => at.since(now),
+            Ok(_) => Duration::ZERO,
+        };
+        self.clock.advance(wait);
+        let permit = self.breaker.due().unwrap().expect("a device is to be asked");
+        assert!(matches!(self.breaker.due(), Ok(None)), "one asks at a time");
+        self.breaker.probed(permit, &outcome);
+        wait
+    }
+}
+
+#[test]
+fn three_failures_within_a_minute_and_it_is_left_alone_with_a_word_on_when_and_why() {
+    let desk = Desk::new();
+    let (a, b) = (of("A"), of("B"));
+    assert!(desk.failed(&a, broken("C_Sign")).is_none());
+    desk.clock.advance(Duration::from_secs(59));
+    assert!(desk.failed(&a, broken("C_Sign")).is_none());
+    assert_eq!(desk.away(&a), None);
+    let (whose, error) = desk.failed(&a, broken("C_SignInit")).expect("it is left alone");
+    assert_eq!(whose, a);
+    assert_eq!(
+        error.to_string(),
+        "pkcs11:token=A is away since 2027-01-15 08:00:59 UTC: the device answered CKR_DEVICE_ERROR to C_SignInit; \
+         it is asked again in 0.2 s"
+    );
+    assert_eq!((error.kind(), error.retry()), (Fault::Device, Retry::After(Duration::from_millis(250))));
+    assert_eq!(desk.away(&a), Some(error));
+    assert_eq!(desk.away(&b), None, "others have nothing to do with it");
+    assert_eq!(desk.breaker.outages(&a).len(), 1);
+    assert_eq!(desk.breaker.outages(&b), []);
+}
+
+#[test]
+fn failures_far_apart_and_what_says_nothing_of_the_device_leave_it_where_it_is() {
+    let desk = Desk::new();
+    let a = of("A");
+    for _ in 0..10 {
+        desk.failed(&a, broken("C_Sign"));
+        desk.clock.advance(Duration::from_secs(31));
+    }
+    for error in [
+        Error::Deadline,
+        Error::Busy { waiting: 64, after: Duration::ZERO },
+        Error::KeyChanged,
+        Error::Closed,
+    ] {
+        for _ in 0..10 {
+            assert!(desk.failed(&a, error.clone()).is_none());
+        }
+    }
+    for _ in 0..10 {
+        desk.failed(&a, broken("C_Sign"));
+        desk.failed(
+            &a,
+            Error::Device { function: "C_SignInit".into(), code: "CKR_MECHANISM_INVALID".into() },
+        );
+    }
+    assert_eq!(desk.away(&a), None, "it answered in between");
+}
+
+#[test]
+fn it_is_asked_after_a_quarter_of_a_second_then_later_each_time_up_to_one() {
+    let desk = Desk::new();
+    let a = of("A");
+    desk.opened(&a);
+    let waits: Vec<_> = (0..6).map(|_| desk.probe(Err(broken("C_FindObjects"))).as_millis()).collect();
+    assert_eq!(waits, [250, 500, 1000, 1000, 1000, 1000]);
+    let Some(Error::Away(outage)) = desk.away(&a) else { panic!("it is away") };
+    assert_eq!(*outage.error, broken("C_FindObjects"));
+    desk.probe(Ok(()));
+    assert_eq!(desk.away(&a), None);
+}
+
+#[test]
+fn one_that_answers_and_fails_again_is_on_trial_and_one_that_does_its_work_is_not() {
+    let desk = Desk::new();
+    let a = of("A");
+    desk.opened(&a);
+    desk.probe(Ok(()));
+    assert!(desk.failed(&a, broken("C_Sign")).is_some(), "the first failure counts");
+    assert_eq!(desk.probe(Ok(())), Duration::from_millis(500), "and it is left alone for longer");
+    desk.went_well(&a);
+    assert!(desk.failed(&a, broken("C_Sign")).is_none());
+    assert!(desk.failed(&a, broken("C_Sign")).is_none());
+    assert!(desk.failed(&a, broken("C_Sign")).is_some());
+    assert_eq!(desk.probe(Ok(())), Duration::from_millis(250));
+}
+
+#[test]
+fn a_library_that_fails_takes_all_its_devices_along_and_brings_them_back() {
+    let desk = Desk::new();
+    for _ in 0..3 {
+        desk.failed(&of("A"), broken("C_Initialize"));
+    }
+    for whose in [of("A"), of("B"), None] {
+        let error = desk.away(&whose).expect("it is away").to_string();
+        assert!(error.starts_with("/opt/lib.so is away since "), "{error}");
+    }
+    desk.went_well(&of("B"));
+    assert_eq!(desk.away(&of("A")), None);
+}
+
+#[test]
+fn a_permit_that_is_dropped_goes_to_somebody_else() {
+    let desk = Desk::new();
+    desk.opened(&of("A"));
+    desk.clock.advance(Duration::from_secs(1));
+    drop(desk.breaker.due().unwrap().expect("its time has come"));
+    assert!(desk.breaker.due().unwrap().is_some());
+}
+
+#[test]
+fn a_refused_pin_stops_everybody_at_once_until_a_person_has_acted() {
+    let desk = Desk::new();
+    let a = of("A");
+    let device =
+        DeviceId { label: "A".into(), serial: "1".into(), manufacturer: String::new(), model: String::new() };
+    let request = LoginRequest {
+        device,
+        login: Login::User,
+        count_low: false,
+        locked: false,
+        final_try: false,
+        pin_pad: false,
+        pin_length: (4, 8),
+    };
+    desk.breaker.note(&a, &Err(refused()), None);
+    assert_eq!(desk.away(&a), None, "that was a PIN for one signature");
+    desk.breaker.note(&a, &Err(refused()), Some(request.clone()));
+    let before = Error::Pin { device: "A (1)".into(), problem: PinProblem::RefusedBefore };
+    assert_eq!(desk.away(&a), Some(before.clone()));
+    assert!(matches!(desk.breaker.due(), Ok(None)), "and nobody asks it behind their backs");
+    // A person has corrected it: one job finds out, and nobody else meanwhile.
+    let Turn::Try(permit) = desk.breaker.turn(&a, |_| true) else { panic!("it may be tried") };
+    assert!(matches!(desk.breaker.turn(&a, |_| true), Turn::Stop(error) if error == before));
+    desk.went_well(&a);
+    drop(permit);
+    assert_eq!(desk.away(&a), None);
+    // Even if nobody saw a change, one job is let through now and then: who logs in decides.
+    desk.breaker.note(&a, &Err(refused()), Some(request));
+    desk.clock.advance(Duration::from_secs(1));
+    assert!(matches!(desk.breaker.turn(&a, |_| false), Turn::Try(_)));
+}
+
+#[test]
+fn one_watches_at_a_time_and_only_while_something_is_away() {
+    let desk = Desk::new();
+    assert!(desk.breaker.watch().is_none());
+    desk.opened(&of("A"));
+    let watch = desk.breaker.watch().expect("somebody is to watch");
+    assert!(desk.breaker.watch().is_none());
+    drop(watch);
+    assert!(desk.breaker.watch().is_some());
+}

@@ -1,0 +1,183 @@
+//! Jobs on their way to a library that answers what a test wants, past the breaker.
+
+use std::time::UNIX_EPOCH;
+
+use secrecy::SecretString;
+use tokio::task::JoinSet;
+
+use super::{
+    super::{
+        super::{calls::fake::Fake, guard::PinRecords, job::KeyQuery},
+        *,
+    },
+    *,
+};
+use crate::{clock::ManualClock, jose::Algorithm};
+
+struct Desk {
+    fake: Fake,
+    clock: Arc<ManualClock>,
+    module: Arc<Module>,
+    query: Arc<KeyQuery>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mut profile = Profile::unknown();
+        profile.session.lanes = 2;
+        let (fake, clock, profile) = (Fake::default(), ManualClock::at(UNIX_EPOCH), Arc::new(profile));
+        let generation = Arc::default();
+        let owner = Owner::over(&fake, &profile, &clock, &generation);
+        let guard = Arc::new(Guard::new(Path::new("/m.so"), PinRecords::Memory, clock.clone()));
+        let backend = Backend::Threads(Arc::new(owner));
+        let module =
+            Module::new("/m.so".into(), profile, clock.clone(), Arc::default(), generation, guard, backend);
+        let uri: Uri = "pkcs11:token=ci;object=grant".parse().unwrap();
+        let query = Arc::new(KeyQuery { uri, algorithm: Algorithm::RS256 });
+        Self { fake, clock, module: Arc::new(module), query }
+    }
+
+    async fn sign(&self, call: Call) -> Result<Answer, Error> {
+        sign(self.module.clone(), self.query.clone(), call).await
+    }
+
+    fn call(&self) -> Call {
+        Call::new(&*self.clock)
+    }
+
+    /// Fails until it is left alone.
+    async fn goes_away(&self) {
+        self.fake.inside().always = Some(DEVICE_ERROR);
+        for _ in 0..3 {
+            let error = self.sign(self.call()).await.unwrap_err();
+            assert!(matches!(error, Error::Device { .. }), "{error}");
+        }
+    }
+
+    fn away(&self) -> Vec<Outage> {
+        self.module.outages(&Some(self.query.uri.device()))
+    }
+
+    fn made(&self) -> usize {
+        self.fake.inside().made.len()
+    }
+}
+
+async fn sign(module: Arc<Module>, query: Arc<KeyQuery>, call: Call) -> Result<Answer, Error> {
+    let pin = Pin::new(|| Ok(Some(SecretString::from("1234"))));
+    module.ask(&call, Job::Sign(query), Some(Box::new(|| b"m".to_vec())), Some(pin)).await
+}
+
+const DEVICE_ERROR: u64 = 0x30;
+
+/// Lets other tasks and threads go on until it is so.
+async fn until(what: impl Fn() -> bool) {
+    let wait = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("it never came to pass");
+}
+
+#[tokio::test]
+async fn a_device_that_is_away_is_left_alone_and_who_cannot_wait_is_told_at_once() {
+    let desk = Desk::new();
+    desk.sign(desk.call()).await.unwrap();
+    desk.goes_away().await;
+    let made = desk.made();
+    for call in [
+        desk.call().at_once(),
+        desk.call().in_background(),
+        Call::within(&*desk.clock, Duration::from_millis(100)),
+    ] {
+        let error = desk.sign(call).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Away(outage) if outage.again <= Duration::from_millis(250)),
+            "{error}"
+        );
+    }
+    assert_eq!(desk.made(), made, "nothing was called");
+    assert_eq!(desk.away().len(), 1);
+}
+
+#[tokio::test]
+async fn it_is_found_when_it_is_back_though_nobody_asks_and_without_a_login() {
+    let desk = Desk::new();
+    desk.sign(desk.call()).await.unwrap();
+    desk.goes_away().await;
+    let logins = desk.fake.count("C_Login");
+    desk.fake.inside().always = None;
+    desk.clock.advance(Duration::from_millis(250));
+    until(|| desk.away().is_empty()).await;
+    assert_eq!(desk.fake.count("C_Login"), logins);
+    desk.sign(desk.call()).await.unwrap();
+    assert_eq!(desk.fake.count("C_Login"), logins + 1);
+}
+
+#[tokio::test]
+async fn a_caller_with_time_left_gets_its_signature_when_the_device_is_back() {
+    let desk = Desk::new();
+    desk.goes_away().await;
+    let signing = tokio::spawn(sign(desk.module.clone(), desk.query.clone(), desk.call()));
+    tokio::task::yield_now().await;
+    desk.fake.inside().always = None;
+    desk.clock.advance(Duration::from_millis(250));
+    signing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_crowd_waits_for_one_question_and_hears_its_answer() {
+    let desk = Desk::new();
+    desk.goes_away().await;
+    let starts = desk.fake.count("C_Initialize");
+    let mut crowd = JoinSet::new();
+    for _ in 0..100 {
+        crowd.spawn(sign(desk.module.clone(), desk.query.clone(), desk.call()));
+    }
+    tokio::task::yield_now().await;
+    desk.clock.advance(Duration::from_millis(250));
+    while let Some(outcome) = crowd.join_next().await {
+        let error = outcome.unwrap().unwrap_err();
+        assert!(matches!(error, Error::Away(_)), "{error}");
+    }
+    assert_eq!(desk.fake.count("C_Initialize") - starts, 1);
+}
+
+#[tokio::test]
+async fn those_in_line_when_a_device_goes_away_do_not_each_find_that_out() {
+    let desk = Desk::new();
+    desk.sign(desk.call()).await.unwrap();
+    let starts = desk.fake.count("C_Initialize");
+    desk.fake.inside().always = Some(DEVICE_ERROR);
+    let mut crowd = JoinSet::new();
+    for _ in 0..50 {
+        crowd.spawn(sign(desk.module.clone(), desk.query.clone(), desk.call()));
+    }
+    until(|| !desk.away().is_empty()).await;
+    desk.fake.inside().always = None;
+    desk.clock.advance(Duration::from_millis(250));
+    let mut signed = 0;
+    while let Some(outcome) = crowd.join_next().await {
+        signed += usize::from(outcome.unwrap().is_ok());
+    }
+    assert!(signed >= 40, "those who had not been begun are signed: {signed}");
+    assert!(desk.fake.count("C_Initialize") - starts < 10);
+    assert!(!desk.fake.inside().was_finalized_in_use, "by no lane and by no question");
+}
+
+#[tokio::test]
+async fn a_refused_pin_is_not_tried_again_and_the_device_not_even_asked() {
+    let desk = Desk::new();
+    desk.fake.inside().logins = vec![super::super::super::calls::fake::Outcome::Answers(0xa0)].into();
+    desk.sign(desk.call()).await.unwrap_err();
+    let made = desk.made();
+    for _ in 0..5 {
+        let error = desk.sign(desk.call()).await.unwrap_err();
+        assert!(matches!(error, Error::Pin { .. }), "{error}");
+    }
+    assert_eq!(desk.made(), made);
+    desk.clock.advance(Duration::from_secs(3));
+    desk.sign(desk.call()).await.unwrap_err();
+    assert_eq!(desk.fake.count("C_Login"), 1);
+}
