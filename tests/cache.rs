@@ -592,6 +592,20 @@ async fn callers_who_need_a_longer_life_than_the_flight_brings_share_the_next_on
 }
 
 #[tokio::test]
+async fn a_waiter_whose_flight_is_late_takes_what_another_request_has_brought() {
+    let house = House::shut();
+    let probe = house.spawn_call(house.call().fresh());
+    settle().await;
+    let waiter = house.spawn_caller(Duration::from_secs(5));
+    settle().await;
+    assert_eq!(house.asked(), 2);
+    house.source.gate.add_permits(1);
+    assert_eq!(probe.await.unwrap().unwrap().secret(), "token-1");
+    house.clock.advance(Duration::from_secs(5));
+    assert_eq!(waiter.await.unwrap().unwrap().secret(), "token-1");
+}
+
+#[tokio::test]
 async fn a_caller_who_needs_more_than_tokens_live_is_alone_in_its_failure() {
     let house = House::shut();
     let needed = Duration::from_secs(500);

@@ -218,7 +218,7 @@ impl Cached {
             let landed = tokio::select! {
                 biased;
                 landed = waiter.landed() => landed,
-                late = self.late(call.deadline()) => return Err(late),
+                late = self.late(call.deadline()) => return self.or_stored(request, call, Err(late)),
             };
             match landed {
                 // The flight was for somebody who needed less.
@@ -237,14 +237,29 @@ impl Cached {
                         () = self.0.stop.cancelled() => return Err(Error::Closed),
                     }
                 }
-                other => return other,
+                other => return self.or_stored(request, call, other),
             }
         }
+    }
+
+    /// Nobody fails as long as a token is usable: one flight may have failed, and another, which its last waiter had just
+    /// left, have brought a token all the same.
+    fn or_stored(&self, request: &TokenRequest, call: &Call, landing: Landing) -> Landing {
+        landing.or_else(|error| self.stored(request, call).ok_or(error))
     }
 
     /// What a flight has brought since the caller looked, or what a renewal need not fetch any more. Asked while no
     /// flight can land, so that between two flights nobody starts a needless third.
     fn landed_before(&self, request: &TokenRequest, call: &Call) -> Option<Landing> {
+        if let Some(token) = self.stored(request, call) {
+            return Some(Ok(token));
+        }
+        let renewal = call.priority() == Priority::Background;
+        if renewal { None } else { self.0.refusals.remembered(request, &*self.0.clock).map(Err) }
+    }
+
+    /// The stored token that will do; for a renewal, one that need not be renewed yet.
+    fn stored(&self, request: &TokenRequest, call: &Call) -> Option<AccessToken> {
         let clock = &*self.0.clock;
         let renewal = call.priority() == Priority::Background;
         let stored = self.0.store.with(request, |entry| {
@@ -253,10 +268,7 @@ impl Cached {
             let serves = serves && (!renewal || entry.refresh_at > clock.now());
             serves.then(|| entry.token.delivered(Delivery::Cached))
         });
-        if let Some(token) = stored.flatten() {
-            return Some(Ok(token));
-        }
-        if renewal { None } else { self.0.refusals.remembered(request, clock).map(Err) }
+        stored.flatten()
     }
 
     fn keep(&self, request: &TokenRequest, token: &AccessToken) {
