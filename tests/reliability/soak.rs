@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     env, fmt, fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -135,6 +135,8 @@ async fn soak(fault: &FaultP11) {
     load.all_renewed(LEFT).await;
     load.signs().await;
 
+    let files = Files::of(&fault.hsm.tokens());
+    let mut lost = 0;
     let mut met = BTreeMap::<String, usize>::new();
     let (mut calm, mut slowest) = (vec![Footprint::now()], Duration::ZERO);
     while begin.elapsed() < time || calm.len() < 3 {
@@ -152,6 +154,7 @@ async fn soak(fault: &FaultP11) {
             tokio::time::sleep(chance.between(50, 400)).await;
             device.inspect(|it| it.end(fault));
             away.inspect(|it| it.end(&stand));
+            lost += files.put_back();
         }
         let over = Instant::now();
         // Refusals are remembered for half a minute, and renewals pause for a whole one.
@@ -197,7 +200,7 @@ async fn soak(fault: &FaultP11) {
         fault.calls("C_Login"),
         fault.most_sessions(),
     );
-    println!("the authority refused: {refusals}");
+    println!("the authority refused: {refusals}; SoftHSM2 lost a file of its own {lost} times");
     assert_eq!(fault.wrong_pins(), 0);
     assert_eq!(refusals.of("MP-124"), 0, "a wrong signature has been sent");
     assert_eq!(refusals.of("MP-012"), 0, "a grant has been sent twice");
@@ -278,12 +281,34 @@ impl Device {
     }
 }
 
-/// Not during a login: SoftHSM2 would lose its device, whose files it writes then.
 fn signal(fault: &FaultP11, signal: Signal) {
     let process = i32::try_from(fault.calls("process")).unwrap();
-    if signal == Signal::CONT || fault.calls("C_Login") == fault.ended("C_Login") {
-        // It may have ended by now.
-        let _ = kill_process(Pid::from_raw(process).unwrap(), signal);
+    // It may have ended by now.
+    let _ = kill_process(Pid::from_raw(process).unwrap(), signal);
+}
+
+/// What SoftHSM2 keeps of its device. It writes these files in place at each login, and one is empty for good when the
+/// process is killed just then. No HSM does that, so they are put back as they were.
+struct Files(Vec<(PathBuf, Vec<u8>)>);
+
+impl Files {
+    fn of(tokens: &Path) -> Self {
+        let devices = fs::read_dir(tokens).unwrap().map(|device| device.unwrap().path());
+        let files = devices.flat_map(|device| fs::read_dir(device).unwrap()).map(|file| file.unwrap().path());
+        let objects = files.filter(|file| file.extension().is_some_and(|kind| kind == "object"));
+        Self(objects.map(|file| (file.clone(), fs::read(file).unwrap())).collect())
+    }
+
+    /// How many were lost.
+    fn put_back(&self) -> usize {
+        let lost = |(file, _): &&(PathBuf, Vec<u8>)| fs::metadata(file).is_ok_and(|found| found.len() == 0);
+        let lost = self.0.iter().filter(lost);
+        lost.inspect(|(file, content)| {
+            let new = file.with_extension("new");
+            fs::write(&new, content).unwrap();
+            fs::rename(&new, file).unwrap();
+        })
+        .count()
     }
 }
 
