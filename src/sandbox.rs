@@ -31,17 +31,24 @@ mod details;
 mod error;
 mod examine;
 mod issuer_key;
+mod journal;
 mod jws;
 mod knobs;
+mod management;
+mod manners;
 mod maskinporten;
 mod message;
 mod organisation;
 mod production;
 mod qc_statements;
+mod reach;
 mod refusal;
+mod registry;
 mod replay;
+mod scenario;
 mod seal;
 mod server;
+mod timeline;
 mod world;
 
 pub use self::{
@@ -50,25 +57,33 @@ pub use self::{
     configuration::{Authentication, Setup},
     counters::{Authority, Counters, Hits},
     error::Error,
+    journal::Lapse,
     knobs::{AltinnBody, CodePosition, CustomsError, ErrorStyle, EsealSpelling, Knobs, ResourceType},
+    manners::Manner,
+    scenario::Scenario,
+    timeline::{Fault, Out},
 };
 
 use std::{
     future::Future,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use tokio::{
-    net::TcpListener,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use url::Url;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use self::{clients::RegisteredKey, issuer_key::IssuerKey, refusal::Refusal, world::World};
+use self::{
+    clients::RegisteredKey,
+    issuer_key::IssuerKey,
+    reach::{Reach, listen, listen_for_management},
+    refusal::Refusal,
+    registry::Registry,
+    timeline::Timeline,
+    world::{World, locked},
+};
 use crate::{
     clock::{Clock, SystemClock},
     jose::RsaPublicKey,
@@ -80,6 +95,7 @@ pub struct Sandbox {
     world: Arc<World>,
     tracker: TaskTracker,
     is_open: bool,
+    management: Option<SocketAddr>,
 }
 
 /// How a sandbox is started. The default is for tests: any free ports of loopback, demonstration clients, a
@@ -105,6 +121,10 @@ pub struct Options {
     pub seal_issuers: Vec<Vec<u8>>,
     /// How the authorities answer at first.
     pub knobs: Knobs,
+    /// What goes wrong, and when.
+    pub faults: Vec<Fault>,
+    /// Port of the management interface, on loopback; 0 is any free one, `None`: there is none.
+    pub management: Option<u16>,
     /// The authorities' time; `None`: the system's.
     pub clock: Option<Arc<dyn Clock>>,
 }
@@ -145,6 +165,10 @@ impl Sandbox {
         let maskinporten = listen(Authority::Maskinporten, options.ports.maskinporten).await?;
         let customs = listen(Authority::Customs, options.ports.customs).await?;
         let altinn = listen(Authority::Altinn, options.ports.altinn).await?;
+        let management = match options.management {
+            Some(port) => Some(listen_for_management(port).await?),
+            None => None,
+        };
 
         let ca = match (options.ca, options.state_dir) {
             (Some(ca), _) => ca,
@@ -162,16 +186,19 @@ impl Sandbox {
         let (first, second) = (key("Segl Sandbox fake Maskinporten"), key("Segl Sandbox fake Altinn"));
         let (maskinporten_key, altinn_key) = (joined(first).await?, joined(second).await?);
 
+        options.clients.check(&options.knobs)?;
         let world = Arc::new(World {
             issuer: reach.address(Authority::Maskinporten, &maskinporten)? + "/",
             customs: reach.address(Authority::Customs, &customs)?,
             altinn: reach.address(Authority::Altinn, &altinn)?,
+            timeline: Timeline::new(clock.now(), options.faults)?,
             clock,
             ca,
             seal_issuers,
             maskinporten_key,
             altinn_key,
-            clients: RwLock::new(options.clients),
+            registry: Registry::new(options.clients),
+            journal: Default::default(),
             knobs: RwLock::new(options.knobs),
             replay: Default::default(),
             customs_tokens: Default::default(),
@@ -187,8 +214,15 @@ impl Sandbox {
         ] {
             server::serve(authority, listener, router, &world, &tracker);
         }
+        let management = match management {
+            Some((listener, address)) => {
+                server::serve_as_it_is(listener, management::router(&world), &world, &tracker);
+                Some(address)
+            }
+            None => None,
+        };
         tracker.close();
-        Ok(Self { world, tracker, is_open: reach.host.is_some() })
+        Ok(Self { world, tracker, is_open: reach.host.is_some(), management })
     }
 
     /// Maskinporten's issuer, and thereby the `aud` of grants: ends in a slash.
@@ -207,6 +241,18 @@ impl Sandbox {
     #[must_use]
     pub fn altinn(&self) -> &str {
         &self.world.altinn
+    }
+
+    /// Address of the management interface, when there is one.
+    #[must_use]
+    pub fn management(&self) -> Option<String> {
+        self.management.map(|address| format!("http://{address}"))
+    }
+
+    /// What was bad about the clients' manners so far.
+    #[must_use]
+    pub fn manners(&self) -> Vec<Lapse> {
+        locked(&self.world.journal).lapses()
     }
 
     /// The test CA whose certificates this sandbox takes.
@@ -269,7 +315,7 @@ impl Sandbox {
     }
 
     /// Registers an RSA public key (DER SubjectPublicKeyInfo) on a client, as one does in Samarbeidsportalen.
-    /// A key of the same name is replaced.
+    /// A key of the same name is replaced. Maskinporten knows of it after [`Knobs::propagation_delay`].
     ///
     /// # Errors
     /// [`Error::Key`] when there is no such client, or it cannot have this key.
@@ -301,7 +347,8 @@ impl Sandbox {
     fn register(&self, client_id: &str, kid: &str, spki: &[u8], expires: Option<u64>) -> Result<(), Error> {
         let key = RsaPublicKey::from_spki(spki).map_err(|_| Error::Key("it is no RSA public key"))?;
         let key = RegisteredKey::new(kid, key, None, expires).map_err(|refusal| Error::Key(refusal.0))?;
-        self.world.clients.write().unwrap_or_else(PoisonError::into_inner).register(client_id, key)
+        let change = |clients: &mut Clients| clients.register(client_id, key);
+        self.world.registry.change(self.world.now(), &self.world.knobs(), change)
     }
 }
 
@@ -324,52 +371,6 @@ impl Drop for Held {
     }
 }
 
-/// From where the sandbox can be reached.
-struct Reach {
-    bind: IpAddr,
-    host: Option<String>,
-}
-
-impl Reach {
-    fn of(options: &Options) -> Result<Self, Error> {
-        match (options.bind, &options.public_url) {
-            (None, None) => Ok(Self { bind: Ipv4Addr::LOCALHOST.into(), host: None }),
-            (Some(_), None) => Err(Error::HalfOpen { given: "bind", missing: "public_url" }),
-            (None, Some(_)) => Err(Error::HalfOpen { given: "public_url", missing: "bind" }),
-            (Some(bind), Some(url)) => Ok(Self { bind, host: Some(public_host(url)?) }),
-        }
-    }
-
-    fn address(&self, authority: Authority, listener: &TcpListener) -> Result<String, Error> {
-        let address = listener.local_addr().map_err(|source| Error::Listen {
-            authority,
-            address: SocketAddr::new(self.bind, 0),
-            source,
-        })?;
-        Ok(match &self.host {
-            Some(host) => format!("http://{host}:{}", address.port()),
-            None => format!("http://{address}"),
-        })
-    }
-}
-
-/// The host of `http://HOST`.
-fn public_host(text: &str) -> Result<String, Error> {
-    let url = Url::parse(text).map_err(|_| Error::PublicUrl { problem: "it is no URL" })?;
-    let host = url.host_str().ok_or(Error::PublicUrl { problem: "it names no host" })?;
-    if production::is_real_host(host) {
-        return Err(Error::RealHost { host: host.into() });
-    }
-    if url.scheme() != "http" {
-        return Err(Error::PublicUrl { problem: "its scheme is not http, and the sandbox has no TLS" });
-    }
-    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    if !is_bare || url.port().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::PublicUrl { problem: "it has more than scheme and host" });
-    }
-    Ok(host.into())
-}
-
 /// The issuers of eSeals on the sandbox's own trusted list: the test CA's, and those that the user names.
 fn trusted(ca: &TestCa, named: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Error> {
     for der in &named {
@@ -383,10 +384,6 @@ fn trusted(ca: &TestCa, named: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Error> {
         }
     }
     Ok([vec![ca.seal_issuing().to_vec()], named].concat())
-}
-
-async fn listen(authority: Authority, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { authority, address, source })
 }
 
 async fn joined<T>(task: JoinHandle<Result<T, Error>>) -> Result<T, Error> {

@@ -10,6 +10,8 @@
 
 #[path = "sandbox/eseal.rs"]
 mod eseal;
+#[path = "sandbox/examiner.rs"]
+mod examiner;
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -437,15 +437,81 @@ async fn knobs_change_the_answers_and_unknown_ones_are_refused() {
         ("strict_iat=perhaps", "expected a boolean"),
         ("error_style=2023", "expected `2022` or `2026`"),
         ("token_lifetime=-1", "expected u64"),
+        ("altinn_body=json", "unknown variant `json`"),
     ] {
         let said = refused(folder.path(), &["--any-ports", "--knob", knob]).await;
         assert!(said.contains(expected) && said.contains("--knob NAME=VALUE"), "{said}");
     }
 }
 
+#[tokio::test]
+async fn presets_and_single_settings_are_told_by_the_management_interface() {
+    let arguments = ["--state", state(), "--strict", "--clock-offset", "-3", "--burst", "100:2"];
+    let single = ["--error-style", "2022", "--knob", "strict_claims=false", "--propagation-delay", "60"];
+    let running = Running::start(private_folder(), &[&arguments[..], &single].concat()).await;
+    let management = running.ready()["management"].as_str().unwrap().to_owned();
+    assert!(running.said.iter().any(|line| line.ends_with(&management)), "{:?}", running.said);
+    let knobs: Value = serde_json::from_str(&get(&format!("{management}/knobs")).await).unwrap();
+    for (name, value) in [
+        ("strict_iat", Value::from(true)),
+        ("strict_claims", false.into()),
+        ("clock_offset", (-3).into()),
+        ("burst_every", 100.into()),
+        ("burst_length", 2.into()),
+        ("error_style", "2022".into()),
+        ("propagation_delay", 60.into()),
+    ] {
+        assert_eq!(knobs[name], value, "{name}");
+    }
+    // The key that was made for the run is known at once.
+    running.token("maskinporten").await;
+    running.token("maskinporten").await;
+    let ended = running.end(Signal::TERM).await;
+    assert!(
+        ended.said.contains("bad manners: the token for toll:movement/road/v2 was asked for again"),
+        "{}",
+        ended.said
+    );
+    assert!(ended.said.contains("BAD MANNERS") && ended.said.contains("Keep the token"), "{}", ended.said);
+    for (arguments, why) in [
+        (&["--burst", "3"][..], "not of the form N:M"),
+        (&["--code-position", "middle"], "unknown variant `middle`"),
+    ] {
+        assert!(refused(ended.folder.path(), arguments).await.contains(why));
+    }
+}
+
+#[tokio::test]
+async fn a_scenario_brings_its_clients_and_its_faults() {
+    let folder = private_folder();
+    write_key(folder.path());
+    let scenario = "schema = 1\n[registry.clients.only]\norganisation = \"312700018\"\nscopes = [\"a:b\"]\n\
+                    [registry.scopes.\"a:b\"]\naccessible_for_all = true\n[[faults]]\noutage = [\"customs\"]\n";
+    fs::write(folder.path().join("scenario.toml"), scenario).unwrap();
+    fs::write(folder.path().join("clients.toml"), "schema = 1\n").unwrap();
+    let arguments =
+        ["--state", state(), "--scenario", "scenario.toml", "--key", "file:key.pem", "--kid", "k"];
+    let running = Running::start(folder, &arguments).await;
+    assert_eq!(running.token("maskinporten").await["scope"], "a:b");
+    let ready = running.ready();
+    let faults = get(&format!("{}/faults", ready["management"].as_str().unwrap())).await;
+    assert!(faults.contains("\"on\":true"), "{faults}");
+    let folder = running.end(Signal::TERM).await.folder;
+    let both = [&arguments[..], &["--clients", "clients.toml"]].concat();
+    assert!(refused(folder.path(), &both).await.contains("the scenario has clients too"));
+    fs::write(folder.path().join("scenario.toml"), "schema = 1\nspeed = 1\n").unwrap();
+    assert!(refused(folder.path(), &arguments).await.contains("unknown field `speed`"));
+}
+
+async fn get(url: &str) -> String {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    http.get(url).send().await.unwrap().text().await.unwrap()
+}
+
 #[test]
 fn the_documentation_has_every_knob_with_its_default_and_an_example_of_clients_that_is_valid() {
     let document = include_str!("../docs/sandbox.md");
+    let examiner = include_str!("../docs/examiner.md");
     let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let clients = Clients::from_toml(example).unwrap();
     assert_eq!(clients.ids().collect::<Vec<_>>(), ["5e610000-0000-4000-8000-0000000000aa"]);
@@ -456,7 +522,7 @@ fn the_documentation_has_every_knob_with_its_default_and_an_example_of_clients_t
             Value::String(text) => format!("`{text}`"),
             other => format!("`{other}`"),
         };
-        assert!(document.contains(&format!("| `{name}` | {value} |")), "{name} = {value}");
+        assert!(examiner.contains(&format!("| `{name}` | {value} |")), "{name} = {value}");
     }
 }
 

@@ -22,7 +22,7 @@ use segl::{
     grant::TokenRequest,
     http::Response,
     jose::{self, Algorithm, RsaPublicKey},
-    sandbox::Clients,
+    sandbox::{Clients, Scenario},
     secret::Source,
     sign::{
         FileSigner, Signer,
@@ -169,10 +169,11 @@ fn look_at(certificate: &Certificate, now: SystemTime) {
     assert!(!said.chars().any(char::is_control), "a terminal would act on {said:?}");
 }
 
-/// The sandbox's clients.
+/// The sandbox's clients, and the scenarios that may hold them.
 pub fn clients(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let _ = Clients::from_toml(text);
+    let _ = Scenario::from_toml(text);
 }
 
 /// `segl.toml`, and the places of secrets in it.

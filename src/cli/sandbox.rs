@@ -1,5 +1,7 @@
 //! `segl sandbox`: fake authorities on this machine, until it is told to end.
 
+mod behaviour;
+mod end;
 mod issue;
 mod key;
 mod placed;

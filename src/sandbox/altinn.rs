@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     clients::Clients,
-    knobs::AltinnBody,
+    journal::Note,
+    knobs::{AltinnBody, Knobs},
     message::{GUESS, bearer, json_response},
     world::World,
 };
@@ -66,8 +67,11 @@ async fn exchange(
     let test = query.is_some_and(|query| {
         url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "test" && value == "true")
     });
-    let clients = world.clients.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let claims = issued_claims(&claims, &orgno, test, &clients, &world.altinn, world.now());
+    let (knobs, now) = (world.knobs(), world.now());
+    let mut note = Note::of_token(&claims, LIFETIME);
+    note.client = Some(orgno.clone());
+    let issuing = Issuing { test, clients: &world.clients(), altinn: &world.altinn, knobs: &knobs, now };
+    let claims = issuing.claims(&claims, &orgno);
     let header = json!({
         "alg": "RS256",
         "kid": world.altinn_key.kid(),
@@ -75,7 +79,7 @@ async fn exchange(
         "typ": "JWT",
     });
     match world.altinn_key.sign(&header, &claims) {
-        Some(token) => body(token, &headers, world.knobs().altinn_body),
+        Some(token) => note.on(body(token, &headers, knobs.altinn_body)),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -92,42 +96,49 @@ fn subject(world: &World, headers: &HeaderMap) -> Option<(Map<String, Value>, St
     (alive && trusted && norwegian).then_some((claims, orgno))
 }
 
-fn issued_claims(
-    subject: &Map<String, Value>,
-    orgno: &str,
+/// What goes into a token beside the claims of the one that is exchanged.
+struct Issuing<'a> {
     test: bool,
-    clients: &Clients,
-    altinn: &str,
+    clients: &'a Clients,
+    altinn: &'a str,
+    knobs: &'a Knobs,
     now: u64,
-) -> Map<String, Value> {
-    let not_copied = ["aud", "iss", "client_amr", "sid"];
-    let mut claims: Map<String, Value> = subject
-        .iter()
-        .filter(|(name, _)| !not_copied.contains(&name.as_str()))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    if let Some(Value::Array(details)) = claims.get("authorization_details")
-        && let [single] = details.as_slice()
-    {
-        // Observed: an array of one comes out as the one.
-        claims.insert("authorization_details".into(), single.clone());
+}
+
+impl Issuing<'_> {
+    fn claims(&self, subject: &Map<String, Value>, orgno: &str) -> Map<String, Value> {
+        let Self { test, clients, altinn, knobs, now } = *self;
+        let not_copied = ["aud", "iss", "client_amr", "sid"];
+        let mut claims: Map<String, Value> = subject
+            .iter()
+            .filter(|(name, _)| !not_copied.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if knobs.flatten_authorization_details
+            && let Some(Value::Array(details)) = claims.get("authorization_details")
+            && let [single] = details.as_slice()
+        {
+            // Observed: an array of one comes out as the one.
+            claims.insert("authorization_details".into(), single.clone());
+        }
+        let mut set = |name: &str, value: Value| drop(claims.insert(name.into(), value));
+        set("iss", format!("{altinn}/authentication/api/v1/openid/").into());
+        set("iat", now.into());
+        set("nbf", now.into());
+        set("exp", now.saturating_add(LIFETIME).into());
+        set("sid", uuid::Uuid::new_v4().to_string().into());
+        set("urn:altinn:orgNumber", orgno.into());
+        set("urn:altinn:authenticatemethod", "maskinporten".into());
+        set("urn:altinn:authlevel", 3.into());
+        let scope = subject.get("scope").and_then(Value::as_str).unwrap_or_default();
+        if let (true, Some(code)) = (scope.contains("altinn:serviceowner"), clients.service_owners.get(orgno))
+        {
+            // Digdir alone may act as the test department.
+            let code = if test && code == "digdir" { "ttd" } else { code };
+            set("urn:altinn:org", code.into());
+        }
+        claims
     }
-    let mut set = |name: &str, value: Value| drop(claims.insert(name.into(), value));
-    set("iss", format!("{altinn}/authentication/api/v1/openid/").into());
-    set("iat", now.into());
-    set("nbf", now.into());
-    set("exp", now.saturating_add(LIFETIME).into());
-    set("sid", uuid::Uuid::new_v4().to_string().into());
-    set("urn:altinn:orgNumber", orgno.into());
-    set("urn:altinn:authenticatemethod", "maskinporten".into());
-    set("urn:altinn:authlevel", 3.into());
-    let scope = subject.get("scope").and_then(Value::as_str).unwrap_or_default();
-    if let (true, Some(code)) = (scope.contains("altinn:serviceowner"), clients.service_owners.get(orgno)) {
-        // Digdir alone may act as the test department.
-        let code = if test && code == "digdir" { "ttd" } else { code };
-        set("urn:altinn:org", code.into());
-    }
-    claims
 }
 
 /// ASP.NET's habit: a string is JSON for those who accept JSON, and bare text for all others.

@@ -5,9 +5,9 @@ pub(super) use self::registered_key::RegisteredKey;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Error, organisation};
+use super::{Error, Knobs, organisation};
 
 /// The clients, scopes and grants that the sandbox knows: what Samarbeidsportalen and Altinn hold in the real
 /// world.
@@ -73,7 +73,7 @@ pub(super) struct Customs {
 }
 
 /// A client as registered in Samarbeidsportalen.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Client {
     pub(super) organisation: String,
@@ -87,7 +87,7 @@ pub(super) struct Client {
 }
 
 /// A scope and who may have it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Scope {
     pub(super) granted_to: Vec<String>,
@@ -117,10 +117,12 @@ pub(super) struct SystemUser {
     pub(super) external_ref: Option<String>,
 }
 
+/// All of that, as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    schema: u32,
+pub(super) struct Tables {
+    /// Of a file of its own; has been looked at elsewhere when the tables are part of another file.
+    schema: Option<u32>,
     #[serde(default)]
     clients: BTreeMap<String, Client>,
     #[serde(default)]
@@ -149,19 +151,24 @@ impl Clients {
         if text.len() > LONGEST_FILE {
             return Err(Error::Clients("the file is larger than 1 MiB".into()));
         }
-        let file: File = toml::from_str(text).map_err(|error| Error::Clients(error.to_string()))?;
-        if file.schema != 1 {
-            return Err(Error::Clients(format!("schema = {} is unknown; this is schema 1", file.schema)));
+        let file: Tables = toml::from_str(text).map_err(|error| Error::Clients(error.to_string()))?;
+        match file.schema {
+            Some(1) => Self::from_tables(file),
+            Some(other) => Err(Error::Clients(format!("schema = {other} is unknown; this is schema 1"))),
+            None => Err(Error::Clients("schema = 1 is missing".into())),
         }
+    }
+
+    pub(super) fn from_tables(tables: Tables) -> Result<Self, Error> {
         let clients = Self {
-            clients: file.clients,
-            scopes: file.scopes,
-            delegations: file.delegations,
-            system_users: file.system_users,
-            service_owners: file.service_owners,
-            customs: file.customs,
+            clients: tables.clients,
+            scopes: tables.scopes,
+            delegations: tables.delegations,
+            system_users: tables.system_users,
+            service_owners: tables.service_owners,
+            customs: tables.customs,
         };
-        clients.check()?;
+        clients.check(&Knobs::default())?;
         Ok(clients)
     }
 
@@ -188,7 +195,8 @@ impl Clients {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// What Samarbeidsportalen would not take.
+    pub(super) fn check(&self, knobs: &Knobs) -> Result<(), Error> {
         let numbers = (self.clients.values().map(|client| &client.organisation))
             .chain(self.scopes.values().flat_map(|scope| &scope.granted_to))
             .chain(self.delegations.iter().flat_map(|delegation| [&delegation.from, &delegation.to]))
@@ -204,6 +212,9 @@ impl Clients {
                 return Err(Error::Clients(format!("{id} has more than five keys")));
             }
             for (at, key) in client.jwks.iter().enumerate() {
+                if knobs.jwks_require_use && !key.has_use {
+                    return Err(Error::Clients(format!("{id}: the key {} lacks use = \"sig\"", key.kid)));
+                }
                 if client.jwks.iter().skip(at + 1).any(|other| other.kid == key.kid) {
                     return Err(Error::Clients(format!("{id} has two keys named {}", key.kid)));
                 }
@@ -239,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_demonstration_passes_the_checks_of_a_file() {
-        Clients::default().check().unwrap();
+        Clients::default().check(&Knobs::strict()).unwrap();
     }
 
     #[test]

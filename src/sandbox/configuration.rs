@@ -1,4 +1,4 @@
-use std::{fmt::Write, sync::PoisonError};
+use std::fmt::Write;
 
 use super::{Clients, Sandbox};
 
@@ -105,7 +105,7 @@ impl Sandbox {
 
     /// Name, scope and exchange of the tokens that a client can have: of each kind one.
     fn tokens(&self, client_id: &str) -> Vec<(&'static str, String, Option<&'static str>)> {
-        let clients = self.world.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let clients = self.world.registry.registered();
         let Some(client) = clients.clients.get(client_id) else { return Vec::new() };
         let first = |prefix: &str| client.scopes.iter().find(|scope| scope.starts_with(prefix)).cloned();
         [
@@ -120,7 +120,7 @@ impl Sandbox {
 
     /// The same for eSeals: the scopes that are open to all of them.
     fn tokens_of_seals(&self) -> Vec<(&'static str, String, Option<&'static str>)> {
-        let clients = self.world.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let clients = self.world.registry.registered();
         let open = || clients.scopes.iter().filter(|(_, scope)| scope.eseal).map(|(name, _)| name);
         let of_customs = |scope: &&String| scope.starts_with("toll:eu/");
         [

@@ -2,10 +2,7 @@
 //!
 //! Its grant type and token types are short words, not the URNs of RFC 8693, and its tokens are opaque.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Router,
@@ -15,9 +12,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
+    journal::Note,
     knobs::CustomsError,
     message::{GUESS, bearer, is_form, json_response},
     world::{Issued, World, locked},
@@ -44,9 +42,11 @@ pub(super) fn router() -> Router<Arc<World>> {
 
 async fn exchange(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -> Response {
     let (knobs, now) = (world.knobs(), world.now());
-    let scopes = match subject_token(&headers, &body).and_then(|token| scopes(&world, &token, now)) {
-        Ok(scopes) => scopes,
-        Err(refusal) => return refusal.answer(knobs.customs_error),
+    let (scopes, note) = match subject_token(&headers, &body).and_then(|token| scopes(&world, &token, now)) {
+        Ok((scopes, claims)) => (scopes, Note::of_token(&claims, knobs.customs_lifetime)),
+        Err(refusal) => {
+            return Note::of_refusal(refusal.error()).on(refusal.answer(knobs.customs_error));
+        }
     };
     let token = format!("segl-sandbox-customs.{}", base64url(random()));
     let expires = now.saturating_add(knobs.customs_lifetime);
@@ -59,7 +59,7 @@ async fn exchange(State(world): State<Arc<World>>, headers: HeaderMap, body: Byt
     });
     let mut response = json_response(StatusCode::OK, &answer);
     response.headers_mut().insert(GUESS, HeaderValue::from_static("token format, expires_in"));
-    response
+    note.on(response)
 }
 
 /// 200 for a token with a road scope; nothing but that is documented.
@@ -108,7 +108,7 @@ fn subject_token(headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
 
 /// The scopes of a valid token of this sandbox's Maskinporten, if they are Customs' own and of the family
 /// that fits, and Customs knows whom the token is for.
-fn scopes(world: &World, token: &str, now: u64) -> Result<Vec<String>, Refusal> {
+fn scopes(world: &World, token: &str, now: u64) -> Result<(Vec<String>, Map<String, Value>), Refusal> {
     let claims = world.maskinporten_key.claims_of(token).ok_or(Refusal::SubjectToken)?;
     let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     let alive = claims.get("exp").and_then(|exp| exp.as_u64()).is_some_and(|exp| exp > now);
@@ -119,7 +119,7 @@ fn scopes(world: &World, token: &str, now: u64) -> Result<Vec<String>, Refusal> 
         == Some(&"iso6523-actorid-upis".into());
     let holder = claims.get("consumer").and_then(|consumer| consumer.get("ID")).and_then(|id| id.as_str());
     let holder = holder.map(|id| id.strip_prefix("0192:").unwrap_or(id));
-    let clients = world.clients.read().unwrap_or_else(PoisonError::into_inner);
+    let clients = world.clients();
     let is_known = clients.customs.as_ref().is_none_or(|customs| {
         holder.is_some_and(|holder| customs.registered.iter().any(|known| known == holder))
     });
@@ -131,7 +131,7 @@ fn scopes(world: &World, token: &str, now: u64) -> Result<Vec<String>, Refusal> 
             return Err(Refusal::Scope(scope.clone()));
         }
     }
-    Ok(scopes)
+    Ok((scopes, claims))
 }
 
 fn remember(tokens: &mut HashMap<String, Issued>, token: String, issued: Issued, now: u64) {
@@ -146,18 +146,22 @@ fn remember(tokens: &mut HashMap<String, Issued>, token: String, issued: Issued,
 }
 
 impl Refusal {
+    fn error(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "invalid_request",
+            Self::GrantType => "unsupported_grant_type",
+            Self::SubjectToken => "invalid_grant",
+            Self::Scope(_) => "invalid_scope",
+        }
+    }
+
     fn answer(&self, shape: CustomsError) -> Response {
-        let (status, error, text) = match self {
-            Self::Request(text) => (StatusCode::BAD_REQUEST, "invalid_request", (*text).to_owned()),
-            Self::GrantType => {
-                (StatusCode::BAD_REQUEST, "unsupported_grant_type", "grant_type is not token-exchange".into())
-            }
-            Self::SubjectToken => {
-                (StatusCode::BAD_REQUEST, "invalid_grant", "The subject token is not valid".into())
-            }
-            Self::Scope(scope) => {
-                (StatusCode::FORBIDDEN, "invalid_scope", format!("Not authorized to request scope {scope}"))
-            }
+        let error = self.error();
+        let (status, text) = match self {
+            Self::Request(text) => (StatusCode::BAD_REQUEST, (*text).to_owned()),
+            Self::GrantType => (StatusCode::BAD_REQUEST, "grant_type is not token-exchange".into()),
+            Self::SubjectToken => (StatusCode::BAD_REQUEST, "The subject token is not valid".into()),
+            Self::Scope(scope) => (StatusCode::FORBIDDEN, format!("Not authorized to request scope {scope}")),
         };
         let mut response = match shape {
             CustomsError::Json => {

@@ -69,6 +69,20 @@ pub enum Error {
     /// The file of clients and grants cannot be used.
     #[error("the sandbox's clients: {0}")]
     Clients(String),
+    /// The file of a scenario cannot be used.
+    #[error("the scenario: {0}")]
+    Scenario(String),
+    /// A fault cannot be.
+    #[error("the fault: {0}")]
+    Fault(String),
+    /// The management interface cannot be listened on.
+    #[error("the sandbox's management interface cannot listen on port {port}: {source}")]
+    Management {
+        /// The port asked for.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A key cannot be registered.
     #[error("the key cannot be registered: {0}")]
     Key(&'static str),
@@ -113,6 +127,15 @@ impl Error {
             }
             Self::Io { .. } => "Check that the directory exists and that you may write there.".into(),
             Self::Clients(_) => "Correct the file of clients; the documentation of the sandbox shows one.".into(),
+            Self::Scenario(_) => {
+                "Correct the file of the scenario; the documentation of the sandbox shows one.".into()
+            }
+            Self::Fault(_) => {
+                "Give outage = [\"maskinporten\"] or knobs, with at and for in seconds.".into()
+            }
+            Self::Management { .. } => {
+                "End the program that listens there, or choose another port.".into()
+            }
             Self::Key(_) => {
                 "Register an RSA public key of 2048 bits or more; a kid holds letters, digits, '.', '_' and '-'."
                     .into()

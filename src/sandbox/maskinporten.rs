@@ -1,6 +1,6 @@
 //! The fake Maskinporten: metadata (RFC 8414), public keys, and the token endpoint for JWT grants (RFC 7523).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -16,6 +16,7 @@ use super::{
     Refusal,
     details::SYSTEM_USER,
     examine::{Approved, Examiner, party},
+    journal::Note,
     knobs::Knobs,
     message::{GUESS, is_form, json_response},
     world::World,
@@ -54,29 +55,28 @@ async fn jwk(State(world): State<Arc<World>>) -> Response {
 
 async fn token(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -> Response {
     let (knobs, now) = (world.knobs(), world.now());
-    match approve(&world, &knobs, now, &headers, &body) {
+    let assertion = assertion(&headers, &body);
+    let mut note = assertion.as_deref().map(Note::of_grant).unwrap_or_default();
+    match assertion.and_then(|assertion| approve(&world, &knobs, now, &assertion)) {
         Ok(approved) => {
-            issue(&world, &approved, now).unwrap_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+            note.client = Some(approved.client_id.clone());
+            note.life = Some(approved.lifetime);
+            let answer = issue(&world, &knobs, &approved, now);
+            note.on(answer.unwrap_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response()))
         }
         Err(refusal) => {
             let trace = uuid::Uuid::new_v4().simple().to_string();
             tracing::debug!(code = refusal.code(), trace, "sandbox refused a grant");
             let mut response = json_response(StatusCode::BAD_REQUEST, &refusal.body(&knobs, &trace));
             response.headers_mut().insert(GUESS, HeaderValue::from_static(refusal.guess()));
-            response
+            note.code = Some(refusal.code());
+            note.on(response)
         }
     }
 }
 
-fn approve(
-    world: &World,
-    knobs: &Knobs,
-    now: u64,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Approved, Refusal> {
-    let assertion = assertion(headers, body)?;
-    let clients = world.clients.read().unwrap_or_else(PoisonError::into_inner);
+fn approve(world: &World, knobs: &Knobs, now: u64, assertion: &str) -> Result<Approved, Refusal> {
+    let clients = world.clients();
     let examiner = Examiner {
         issuer: &world.issuer,
         ca: &world.ca,
@@ -85,13 +85,13 @@ fn approve(
         clients: &clients,
         now,
     };
-    examiner.examine(&assertion, &world.replay)
+    examiner.examine(assertion, &world.replay)
 }
 
 /// The answer with a token; `None` when the cryptographic library refuses to sign.
-fn issue(world: &World, approved: &Approved, now: u64) -> Option<Response> {
+fn issue(world: &World, knobs: &Knobs, approved: &Approved, now: u64) -> Option<Response> {
     let header = json!({ "kid": world.maskinporten_key.kid(), "alg": "RS256" });
-    let token = world.maskinporten_key.sign(&header, &claims(approved, &world.issuer, now))?;
+    let token = world.maskinporten_key.sign(&header, &claims(approved, knobs, &world.issuer, now))?;
     let answer = json!({
         "access_token": token,
         "token_type": "Bearer",
@@ -130,7 +130,7 @@ fn assertion(headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
     assertion.ok_or(Refusal::Form("assertion is missing"))
 }
 
-fn claims(approved: &Approved, issuer: &str, now: u64) -> Map<String, Value> {
+fn claims(approved: &Approved, knobs: &Knobs, issuer: &str, now: u64) -> Map<String, Value> {
     let mut claims = Map::new();
     let mut set = |name: &str, value: Value| drop(claims.insert(name.into(), value));
     set("iss", issuer.into());
@@ -146,8 +146,10 @@ fn claims(approved: &Approved, issuer: &str, now: u64) -> Map<String, Value> {
         set("supplier", party(supplier));
         set("delegation_source", source.as_str().into());
     }
-    if let Some(resource) = &approved.resource {
-        set("aud", resource.clone());
+    match &approved.resource {
+        Some(resource) => set("aud", resource.clone()),
+        None if knobs.aud_unspecified => set("aud", "unspecified".into()),
+        None => {}
     }
     if let Some(pid) = &approved.pid {
         set("pid", pid.as_str().into());

@@ -30,7 +30,13 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use super::{Authority, counters::Endpoint, world::World};
+use super::{
+    Authority,
+    counters::Endpoint,
+    journal::{Entry, Note},
+    timeline::Out,
+    world::{World, locked},
+};
 
 /// Largest request body, in bytes. A grant with a chain of certificates is about a tenth of it.
 pub(super) const LARGEST_BODY: usize = 64 * 1024;
@@ -49,10 +55,18 @@ pub(super) fn serve(
     world: &Arc<World>,
     tracker: &TaskTracker,
 ) {
-    let router = router
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn_with_state((world.clone(), authority), attend))
-        .with_state(world.clone());
+    let router = router.layer(middleware::from_fn_with_state((world.clone(), authority), attend));
+    serve_as_it_is(listener, router, world, tracker);
+}
+
+/// The same for a router that is no authority's.
+pub(super) fn serve_as_it_is(
+    listener: TcpListener,
+    router: Router<Arc<World>>,
+    world: &Arc<World>,
+    tracker: &TaskTracker,
+) {
+    let router = router.layer(DefaultBodyLimit::max(LARGEST_BODY)).with_state(world.clone());
     let stop = world.stop.clone();
     let listener = Doors {
         listener,
@@ -73,6 +87,7 @@ async fn attend(
     next: Next,
 ) -> Response {
     let endpoint = endpoint(authority, request.uri().path());
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     world.counting.arrived(endpoint);
     let mut response = tokio::select! {
         biased;
@@ -80,6 +95,11 @@ async fn attend(
         response = answer(&world, authority, endpoint, request, next) => response,
     };
     world.counting.answered(endpoint, response.status().as_u16() < 400);
+    let note = response.extensions_mut().remove::<Note>();
+    let entry = Entry::of(authority, method, path, response.status().as_u16(), world.now());
+    for words in locked(&world.journal).write(entry, note) {
+        tracing::warn!(%authority, "bad manners: {words}");
+    }
     tracing::debug!(%authority, ?endpoint, status = response.status().as_u16(), "sandbox answered");
     let headers = response.headers_mut();
     headers.insert(header::SERVER, HeaderValue::from_static("segl-sandbox"));
@@ -104,8 +124,11 @@ async fn answer(
     if !knobs.delay.is_zero() {
         world.clock.sleep_until(world.clock.now() + knobs.delay).await;
     }
-    let metadata_outage = endpoint == Endpoint::Metadata && world.gates.metadata.borrow().outage;
-    if gate.borrow().outage || metadata_outage {
+    let out = |out| world.timeline.is_out(out, world.clock.now());
+    let metadata_outage =
+        endpoint == Endpoint::Metadata && (world.gates.metadata.borrow().outage || out(Out::Metadata));
+    let outage = gate.borrow().outage || out(authority.into()) || world.gates.is_burst(authority, &knobs);
+    if outage || metadata_outage {
         let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
         if let Some(seconds) = world.knobs().retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

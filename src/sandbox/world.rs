@@ -2,15 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Authority, TestCa, clients::Clients, counters::Counting, issuer_key::IssuerKey, knobs::Knobs,
-    replay::Replay,
+    Authority, TestCa, clients::Clients, counters::Counting, issuer_key::IssuerKey, journal::Journal,
+    knobs::Knobs, registry::Registry, replay::Replay, timeline::Timeline,
 };
 use crate::clock::Clock;
 
@@ -29,8 +32,10 @@ pub(super) struct World {
     pub(super) altinn: String,
     pub(super) maskinporten_key: IssuerKey,
     pub(super) altinn_key: IssuerKey,
-    pub(super) clients: RwLock<Clients>,
+    pub(super) registry: Registry,
     pub(super) knobs: RwLock<Knobs>,
+    pub(super) timeline: Timeline,
+    pub(super) journal: Mutex<Journal>,
     pub(super) replay: Mutex<Replay>,
     pub(super) customs_tokens: Mutex<HashMap<String, Issued>>,
     pub(super) counting: Counting,
@@ -51,8 +56,15 @@ impl World {
         self.clock.numeric_date().saturating_add_signed(self.knobs().clock_offset)
     }
 
+    /// How the authorities answer now: as they are set, and as a fault changes that for a time.
     pub(super) fn knobs(&self) -> Knobs {
-        self.knobs.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let set = self.knobs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.timeline.turned(set, self.clock.now())
+    }
+
+    /// What Maskinporten knows by now of what was registered.
+    pub(super) fn clients(&self) -> Arc<Clients> {
+        self.registry.known_at(self.now())
     }
 }
 
@@ -71,6 +83,8 @@ pub(super) struct Gate {
 /// The gates of the three authorities, and of Maskinporten's metadata alone.
 #[derive(Debug, Default)]
 pub(super) struct Gates {
+    /// Requests so far, for bursts.
+    passed: [AtomicU64; 3],
     maskinporten: watch::Sender<Gate>,
     pub(super) metadata: watch::Sender<Gate>,
     customs: watch::Sender<Gate>,
@@ -78,6 +92,19 @@ pub(super) struct Gates {
 }
 
 impl Gates {
+    /// Counts a request to `authority`; true when it falls into a burst.
+    pub(super) fn is_burst(&self, authority: Authority, knobs: &Knobs) -> bool {
+        let [maskinporten, customs, altinn] = &self.passed;
+        let passed = match authority {
+            Authority::Maskinporten => maskinporten,
+            Authority::Customs => customs,
+            Authority::Altinn => altinn,
+        };
+        let number = passed.fetch_add(1, Ordering::Relaxed);
+        let round = knobs.burst_every.saturating_add(knobs.burst_length);
+        knobs.burst_every > 0 && number % round.max(1) >= knobs.burst_every
+    }
+
     pub(super) fn of(&self, authority: Authority) -> &watch::Sender<Gate> {
         match authority {
             Authority::Maskinporten => &self.maskinporten,

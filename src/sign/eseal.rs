@@ -100,15 +100,16 @@ impl Signer for EsealSigner {
 pub(super) fn check_chain(chain: &Chain) -> Result<(), Error> {
     check_whole(chain)?;
     let leaf = chain.leaf();
-    let identifier = leaf.organization_identifier().ok_or_else(|| {
+    let identifier = leaf.identifier().ok_or_else(|| {
         Error::Certificate(format!(
-            "{} has no organizationIdentifier, and Maskinporten knows the holder of a seal by nothing else",
+            "{} has no organizationIdentifier such as VATSE-556012345601, and Maskinporten knows the holder of a seal by \
+             nothing else",
             leaf.subject()
         ))
     })?;
-    if identifier.starts_with("NTRNO-") {
+    if identifier.is_norwegian() {
         tracing::warn!(
-            identifier,
+            %identifier,
             "a Norwegian organisation signs with an eSeal: Digdir describes that way for foreign businesses, and scopes \
              of Norwegian organisations are not given to seals"
         );

@@ -39,6 +39,7 @@ impl Placed {
             maskinporten: sandbox.issuer().to_owned(),
             customs: sandbox.customs().to_owned(),
             altinn: sandbox.altinn().to_owned(),
+            management: sandbox.management(),
         };
         let content = format!("{}\n", serde_json::to_string(&ready).unwrap_or_default()).into_bytes();
         state::write_file(path, &content, Mode::Public, false)?;
@@ -65,6 +66,8 @@ struct Ready {
     maskinporten: String,
     customs: String,
     altinn: String,
+    #[serde(default)]
+    management: Option<String>,
 }
 
 /// Removes what a sandbox that was killed left behind: whoever waits for the file must not find an old one. Any other

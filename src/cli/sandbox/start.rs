@@ -9,14 +9,12 @@ use std::{
 };
 
 use clap::Args;
-use serde::Deserialize;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::spawn_blocking,
-};
+use tokio::task::spawn_blocking;
 
 use super::{
-    super::{Context, failure::Failure, table},
+    super::{Context, failure::Failure},
+    behaviour::{Behaviour, Plan},
+    end::{End, report},
     key::{KeyArguments, MadeKey},
     placed::{Placed, make_way_for_ready_file},
     softhsm::{Holder, SoftHsm},
@@ -26,11 +24,14 @@ use crate::{
     certificate::Certificate,
     config::{self, Config},
     pipeline::Pipeline,
-    sandbox::{Authentication, Clients, Counters, Hits, Knobs, Options, Ports, Sandbox, Setup},
+    sandbox::{Authentication, Clients, Knobs, Options, Ports, Sandbox, Setup},
 };
 
 /// One more byte than the sandbox takes, so that it is the one to refuse.
 const LARGEST_FILE: u64 = 1024 * 1024 + 1;
+
+/// Usual port of the management interface; 8403 is kept for Samarbeidsportalen.
+const MANAGEMENT: u16 = 8404;
 
 /// How long a device may take to close.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,8 +47,14 @@ pub(super) struct Start {
     /// Port of the fake Altinn
     #[arg(long, value_name = "PORT", default_value_t = Ports::FIXED.altinn)]
     altinn_port: u16,
+    /// Port of the management interface, on loopback
+    #[arg(long, value_name = "PORT", default_value_t = MANAGEMENT)]
+    management_port: u16,
     /// Take any free ports
-    #[arg(long, conflicts_with_all = ["maskinporten_port", "customs_port", "altinn_port"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["maskinporten_port", "customs_port", "altinn_port", "management_port"]
+    )]
     any_ports: bool,
     /// Directory that keeps the test CA and the made key from one start to the next
     #[arg(long, value_name = "DIR")]
@@ -55,15 +62,14 @@ pub(super) struct Start {
     /// Clients and their grants (TOML) [default: those of the demonstration]
     #[arg(long, value_name = "FILE")]
     clients: Option<PathBuf>,
-    /// Client that the printed configuration is for [default: the only one of --clients]
-    #[arg(long, value_name = "ID", requires = "clients")]
+    /// Client that the printed configuration is for [default: the only one of --clients or --scenario]
+    #[arg(long, value_name = "ID")]
     client_id: Option<String>,
     /// PEM file with CAs whose eSeals are taken, beside the test CA; may be given more than once
     #[arg(long, value_name = "FILE")]
     seal_issuer: Vec<PathBuf>,
-    /// Answer differently from the start, such as strict_iat=true; may be given more than once
-    #[arg(long, value_name = "NAME=VALUE")]
-    knob: Vec<String>,
+    #[command(flatten)]
+    behaviour: Behaviour,
     #[command(flatten)]
     key: KeyArguments,
     /// Make a SoftHSM2 device with a key and a test certificate here, or use the one that is here
@@ -93,33 +99,6 @@ pub(super) async fn run(start: Start, context: &Context, out: &mut dyn Write) ->
     running.close().await
 }
 
-/// The two ways in which a sandbox is asked to end.
-struct End {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl End {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|why| {
-                Failure::needs_person(
-                    format!("signals cannot be waited for: {why}"),
-                    "Look at the limits of this user.",
-                )
-            })
-        };
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 /// A sandbox, and what goes away with it.
 struct Running {
     sandbox: Sandbox,
@@ -129,9 +108,9 @@ struct Running {
 
 impl Running {
     async fn close(self) -> Result<(), Failure> {
-        let counters = self.sandbox.counters();
+        let (counters, manners) = (self.sandbox.counters(), self.sandbox.manners());
         self.sandbox.shutdown().await;
-        Ok(writeln!(io::stderr(), "{}", counted(&counters))?)
+        Ok(report(&counters, &manners)?)
     }
 }
 
@@ -141,17 +120,33 @@ async fn open(start: Start, context: &Context, out: &mut dyn Write) -> Result<Ru
         make_way_for_ready_file(path)?;
     }
     let own_key = start.key.setup()?;
-    let clients = start.clients()?;
-    let client = start.client(&clients, own_key.as_ref())?;
+    let Plan { knobs, clients: planned, faults } = start.behaviour.plan()?;
+    let own_clients = match (planned, &start.clients) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::needs_person(
+                "--clients was given, and the scenario has clients too",
+                "Leave --clients out, or take [registry] out of the scenario.",
+            ));
+        }
+        (Some(planned), None) => Some(planned),
+        (None, Some(path)) => {
+            Some(Clients::from_toml(&text_of(path, "Name a file with clients that you can read.")?)?)
+        }
+        (None, None) => None,
+    };
+    let client = start.client(own_clients.as_ref(), own_key.as_ref())?;
     let state = start.state.clone().or_else(|| start.softhsm.clone());
     let sandbox = Sandbox::start_with(Options {
         ports: start.ports(),
         bind: start.bind,
         public_url: start.public_url.clone(),
         state_dir: state.clone(),
-        clients,
+        clients: own_clients.unwrap_or_default(),
         seal_issuers: start.seal_issuers()?,
-        knobs: start.knobs()?,
+        // What is registered for the start has long arrived.
+        knobs: Knobs { propagation_delay: 0, ..knobs.clone() },
+        faults,
+        management: Some(if start.any_ports { 0 } else { start.management_port }),
         clock: Some(context.clock.clone()),
         ..Options::default()
     })
@@ -191,6 +186,7 @@ async fn open(start: Start, context: &Context, out: &mut dyn Write) -> Result<Ru
             config
         }
     };
+    sandbox.turn(|current| *current = knobs);
     let comments: String = hints.iter().map(|hint| format!("# {hint}\n")).collect();
     let config = comments + &config;
     hints.extend(check(&config, start.write_config.as_deref(), &sandbox)?);
@@ -236,11 +232,6 @@ impl Start {
         Ports { maskinporten: self.maskinporten_port, customs: self.customs_port, altinn: self.altinn_port }
     }
 
-    fn clients(&self) -> Result<Clients, Failure> {
-        let Some(path) = &self.clients else { return Ok(Clients::default()) };
-        Ok(Clients::from_toml(&text_of(path, "Name a file with clients that you can read.")?)?)
-    }
-
     fn seal_issuers(&self) -> Result<Vec<Vec<u8>>, Failure> {
         let mut issuers = Vec::new();
         for path in &self.seal_issuer {
@@ -253,16 +244,18 @@ impl Start {
     }
 
     /// `None` for clients of the user's own without a word on which of them is meant, or with what key.
-    fn client(&self, clients: &Clients, own_key: Option<&Setup>) -> Result<Option<Client>, Failure> {
+    fn client(&self, own: Option<&Clients>, own_key: Option<&Setup>) -> Result<Option<Client>, Failure> {
         if self.key.eseal {
             // A seal has no client: neither of the two ends up anywhere.
             let (id, organisation) = (Clients::CERTIFICATE_CLIENT.into(), Clients::ORGANISATION.into());
             return Ok(Some(Client { id, organisation }));
         }
+        let usual = Clients::default();
+        let clients = own.unwrap_or(&usual);
         let has_key = own_key.is_some() || self.softhsm.is_some();
         let by_certificate = self.softhsm.is_some()
             || own_key.is_some_and(|setup| matches!(setup.authentication, Authentication::Certificate(_)));
-        let named = match (&self.client_id, &self.clients) {
+        let named = match (&self.client_id, own) {
             (Some(id), _) if has_key => id.as_str(),
             (Some(_), _) => {
                 return Err(Failure::needs_person(
@@ -276,7 +269,7 @@ impl Start {
                     (Some(only), None) if has_key => only,
                     _ if has_key => {
                         return Err(Failure::needs_person(
-                            "the file of clients has not exactly one, so it is not clear whose key this is",
+                            "there is not exactly one client, so it is not clear whose key this is",
                             "Give --client-id.",
                         ));
                     }
@@ -296,41 +289,14 @@ impl Start {
             )),
         }
     }
-
-    fn knobs(&self) -> Result<Knobs, Failure> {
-        let refused = |why: String| {
-            Failure::needs_person(why, "Write --knob NAME=VALUE; docs/sandbox.md lists the names.")
-        };
-        let mut table = toml::Table::new();
-        for knob in &self.knob {
-            let (name, value) =
-                knob.split_once('=').ok_or_else(|| refused(format!("--knob {knob:?} has no value")))?;
-            table.insert(
-                name.to_owned(),
-                knob_value(name, value).map_err(|why| refused(format!("--knob: {why}")))?,
-            );
-        }
-        Knobs::deserialize(table).map_err(|why| refused(format!("--knob: {}", why.message())))
-    }
 }
 
-fn text_of(path: &Path, remedy: &str) -> Result<String, Failure> {
+pub(super) fn text_of(path: &Path, remedy: &str) -> Result<String, Failure> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(LARGEST_FILE).read_to_string(&mut text))
         .map_err(|why| Failure::needs_person(format!("{}: {why}", path.display()), remedy))?;
     Ok(text)
-}
-
-/// The value of one knob: text where the knob takes text, else a number or a boolean as in TOML.
-fn knob_value(name: &str, value: &str) -> Result<toml::Value, String> {
-    let fits = |value: &toml::Value| {
-        Knobs::deserialize(toml::Table::from_iter([(name.to_owned(), value.clone())]))
-            .map_err(|why| why.message().to_owned())
-    };
-    let word = toml::Value::from(value);
-    let Err(why) = fits(&word) else { return Ok(word) };
-    value.parse().ok().filter(|value| fits(value).is_ok()).ok_or(why)
 }
 
 fn announce(sandbox: &Sandbox, hints: &[String]) -> io::Result<()> {
@@ -342,6 +308,9 @@ fn announce(sandbox: &Sandbox, hints: &[String]) -> io::Result<()> {
         writeln!(err, "{hint}")?;
     }
     writeln!(err, "Segl sandbox: nothing here is real, its tokens open nothing, and it ends with Ctrl-C.")?;
+    if let Some(address) = sandbox.management() {
+        writeln!(err, "Management    {address}")?;
+    }
     writeln!(err, "Maskinporten  {}", sandbox.issuer())?;
     writeln!(err, "Customs       {}", sandbox.customs())?;
     writeln!(err, "Altinn        {}", sandbox.altinn())
@@ -391,23 +360,4 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Failure::needs_person("the work was broken off", "Start the sandbox again.")))
-}
-
-fn counted(counters: &Counters) -> String {
-    let row = |endpoint: &str, hits: Hits| {
-        [endpoint.to_owned(), hits.hits.to_string(), hits.served.to_string(), hits.refused.to_string()]
-    };
-    table::plain(
-        ["ENDPOINT", "HITS", "SERVED", "REFUSED"],
-        [
-            row("Maskinporten metadata", counters.metadata),
-            row("Maskinporten public keys", counters.jwk),
-            row("Maskinporten token", counters.token),
-            row("Customs exchange", counters.customs_exchange),
-            row("Customs test-auth", counters.customs_test_auth),
-            row("Altinn exchange", counters.altinn_exchange),
-            row("Altinn public keys", counters.altinn_keys),
-            row("any other path", counters.other),
-        ],
-    )
 }

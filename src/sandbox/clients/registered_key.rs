@@ -1,8 +1,8 @@
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
-use crate::jose::{Algorithm, RsaPublicKey, from_base64url};
+use crate::jose::{Algorithm, RsaPublicKey, base64url, from_base64url};
 
 /// A public key of a client's JWKS.
 #[derive(Clone, Debug, Deserialize)]
@@ -12,6 +12,29 @@ pub(in crate::sandbox) struct RegisteredKey {
     pub(in crate::sandbox) algorithm: Option<Algorithm>,
     pub(in crate::sandbox) key: RsaPublicKey,
     pub(in crate::sandbox) expires: Option<u64>,
+    /// Whether it says `use`.
+    pub(in crate::sandbox) has_use: bool,
+}
+
+/// As a JWK (RFC 7517).
+impl Serialize for RegisteredKey {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut jwk = to.serialize_map(None)?;
+        jwk.serialize_entry("kty", "RSA")?;
+        if self.has_use {
+            jwk.serialize_entry("use", "sig")?;
+        }
+        if let Some(algorithm) = self.algorithm {
+            jwk.serialize_entry("alg", &algorithm.to_string())?;
+        }
+        jwk.serialize_entry("kid", &self.kid)?;
+        jwk.serialize_entry("n", &base64url(self.key.modulus()))?;
+        jwk.serialize_entry("e", &base64url(self.key.exponent()))?;
+        if let Some(expires) = self.expires {
+            jwk.serialize_entry("exp", &expires)?;
+        }
+        jwk.end()
+    }
 }
 
 /// The members that Samarbeidsportalen knows; a private one is unknown, and refused.
@@ -42,7 +65,7 @@ impl RegisteredKey {
         if !(2048..=8192).contains(&key.bits()) {
             return Err(KeyRefusal("it is not an RSA key of 2048 to 8192 bits"));
         }
-        Ok(Self { kid: kid.to_owned(), algorithm, key, expires })
+        Ok(Self { kid: kid.to_owned(), algorithm, key, expires, has_use: true })
     }
 }
 
@@ -63,6 +86,7 @@ impl TryFrom<Jwk> for RegisteredKey {
         if jwk.kty != "RSA" {
             return Err(KeyRefusal("its kty is not RSA"));
         }
+        let has_use = jwk.usage.is_some();
         if jwk.usage.is_some_and(|usage| usage != "sig") {
             return Err(KeyRefusal("its use is not sig"));
         }
@@ -74,6 +98,7 @@ impl TryFrom<Jwk> for RegisteredKey {
         let (Some(n), Some(e)) = (from_base64url(&jwk.n), from_base64url(&jwk.e)) else {
             return Err(KeyRefusal("its n or e is not base64url"));
         };
-        Self::new(&jwk.kid, RsaPublicKey::new(&n, &e), algorithm, jwk.exp)
+        let key = Self::new(&jwk.kid, RsaPublicKey::new(&n, &e), algorithm, jwk.exp)?;
+        Ok(Self { has_use, ..key })
     }
 }
