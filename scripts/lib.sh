@@ -96,3 +96,28 @@ need_kryoptic_packages() {
     need_package libsqlite3-dev "SQLite headers, for Kryoptic" test -e /usr/include/sqlite3.h
     need_package libclang-dev "libclang, for Kryoptic" compgen -G "/usr/lib/llvm-*/lib/libclang.so*"
 }
+
+# What a grant by hand takes.
+need_openssl_and_curl() {
+    need_package openssl "signs a grant by hand" command -v openssl
+    need_package curl "sends a grant by hand" command -v curl
+}
+
+# Python, for clients that are not Segl; their packages come from PyPI, into an environment of the tests' own.
+need_python() {
+    need_package python3 "clients that are not Segl" command -v python3
+    need_package python3-venv "an environment for their packages" python3 -c "import ensurepip"
+}
+
+# make_interop_environment: puts the packages of tests/interop/requirements.txt into target/interop. What is there already
+# is not fetched again.
+make_interop_environment() {
+    local place=target/interop
+    if ! cmp -s tests/interop/requirements.txt "$place/requirements.txt"; then
+        rm -rf "$place"
+        python3 -m venv "$place" &&
+            "$place/bin/pip" install --quiet --disable-pip-version-check -r tests/interop/requirements.txt &&
+            cp tests/interop/requirements.txt "$place/requirements.txt" ||
+            { rm -rf "$place"; return 1; }
+    fi
+}
