@@ -113,6 +113,8 @@ struct Seen {
 pub(super) struct Try {
     kept: Option<Kept>,
     record: PinRecord,
+    /// What was known before.
+    before: Option<PinRecord>,
 }
 
 struct Kept {
@@ -173,6 +175,7 @@ impl Guard {
         if self.was_refused_elsewhere(request, profile, &by)? {
             return Err(PinProblem::RefusedBefore);
         }
+        let before = known.clone();
         let mut record = known.unwrap_or_else(|| PinRecord::new(&self.module, request));
         record.label.clone_from(&request.device.label);
         record.spent = record.spent.saturating_add(1);
@@ -180,8 +183,8 @@ impl Guard {
         record.by = by;
         record.answer = None;
         record.flags = request.flags();
-        let begun = Try { kept, record };
-        begun.write()?;
+        let begun = Try { kept, record, before };
+        begun.write(&begun.record)?;
         let mut all = self.seen();
         let seen = all.entry(key(request)).or_default();
         seen.refused = seen.refused.saturating_add(1);
@@ -220,12 +223,32 @@ impl Guard {
         }
     }
 
+    /// The device wanted no login and looked at no PIN: what is known is what was known before.
+    pub(super) fn not_made(&self, request: &LoginRequest, made: Option<Try>) {
+        let Some(made) = made else { return };
+        if let Some(seen) = self.seen().get_mut(&key(request)) {
+            seen.refused = seen.refused.saturating_sub(1);
+            if made.kept.is_none() {
+                seen.record.clone_from(&made.before);
+            }
+        }
+        let restored = match (&made.before, &made.kept) {
+            (Some(before), _) => made.write(before),
+            (None, Some(kept)) => kept.state.remove(&kept.name).map_err(|why| unusable(&why)),
+            (None, None) => Ok(()),
+        };
+        if let Err(problem) = restored {
+            let device = request.device.name();
+            tracing::warn!(device, ?problem, "this PIN was not tried, and counts as refused in the record");
+        }
+    }
+
     /// It was refused with `code`.
     pub(super) fn failed(&self, request: &LoginRequest, made: Option<Try>, code: &str) {
         let Some(mut made) = made else { return };
         made.record.answer = Some(printable(code).chars().take(64).collect());
         // The try itself stands there already.
-        let _ = made.write();
+        let _ = made.write(&made.record);
         if made.kept.is_none()
             && let Some(seen) = self.seen().get_mut(&key(request))
         {
@@ -250,9 +273,9 @@ impl Guard {
 }
 
 impl Try {
-    fn write(&self) -> Result<(), PinProblem> {
+    fn write(&self, record: &PinRecord) -> Result<(), PinProblem> {
         let Some(Kept { state, name, .. }) = &self.kept else { return Ok(()) };
-        let written = self.record.written().map_err(|why| unreadable(state, name, &why))?;
+        let written = record.written().map_err(|why| unreadable(state, name, &why))?;
         state.write(name, &written).map_err(|why| unusable(&why))
     }
 }

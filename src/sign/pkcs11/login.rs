@@ -183,6 +183,8 @@ impl LoginRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum LoginOutcome {
     Done,
+    /// The device wanted no login: whatever PIN it was given, it did not look at it.
+    NotWanted,
     /// With any error at all (the CKR code is given): some devices answer a wrong PIN with whatever comes to mind.
     Refused(String),
 }
@@ -275,6 +277,10 @@ impl Logins for Guarded {
                 self.guard.succeeded(request, made);
                 false
             }
+            LoginOutcome::NotWanted => {
+                self.guard.not_made(request, made);
+                false
+            }
             LoginOutcome::Refused(code) => {
                 self.guard.failed(request, made, code);
                 let device = request.device.name();
@@ -361,6 +367,19 @@ impl Guarded {
 }
 
 #[cfg(test)]
+impl Pin {
+    /// Out of a file that has been written so often.
+    pub(super) fn in_file(times: u64) -> Self {
+        Self::asking(false, move |_| {
+            let file = format!(r#"{{"device":1,"inode":{times},"modified_s":0,"modified_ns":0}}"#);
+            let origin = serde_json::from_str(&format!(r#"{{"source":"file:/pin","file":{file}}}"#));
+            let origin: Origin = origin.map_err(|why| PinProblem::Source(why.to_string()))?;
+            Ok(PinAnswer::Stored(SecretString::from("1234"), Some(origin)))
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 
@@ -426,6 +445,38 @@ mod tests {
             logins.authorize(&first).unwrap();
             logins.ended(&first, &refused());
             assert_eq!(logins.authorize(&second).unwrap_err(), PinProblem::RefusedBefore);
+        }
+    }
+
+    #[test]
+    fn a_login_that_the_device_does_not_want_neither_clears_nor_spends_a_try() {
+        let folder = tempfile::tempdir().unwrap();
+        for records in [PinRecords::Memory, PinRecords::In(folder.path().to_owned())] {
+            let guard = Arc::new(Guard::new(Path::new("/m.so"), records.clone(), SystemClock::shared()));
+            let ends = |version, request: &LoginRequest, outcome: &LoginOutcome| {
+                let profile = Arc::new(Profile::unknown());
+                let logins = Guarded::new(guard.clone(), Some(Pin::in_file(version)), profile);
+                logins.authorize(request)?;
+                logins.ended(request, outcome);
+                Ok(())
+            };
+            ends(1, &request(false), &LoginOutcome::NotWanted).unwrap();
+            let known = || guard.known(&request(false), &Profile::unknown()).unwrap();
+            assert_eq!(known(), None);
+            ends(1, &request(false), &refused()).unwrap();
+            let before = known();
+            assert!(before.is_some());
+            for version in 2..6 {
+                ends(version, &for_a_signature(), &LoginOutcome::NotWanted).unwrap();
+                assert_eq!(known(), before, "{records:?}");
+                assert_eq!(guard.refused(&request(false)), 1);
+            }
+            ends(6, &request(false), &refused()).unwrap();
+            assert_eq!(
+                ends(7, &for_a_signature(), &refused()),
+                Err(PinProblem::RefusedBefore),
+                "{records:?}"
+            );
         }
     }
 

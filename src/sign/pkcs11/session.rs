@@ -415,14 +415,14 @@ pub(super) fn try_login(
         }
         // Another signer of this process was faster.
         Err(why) if is(&why, "CKR_USER_ALREADY_LOGGED_IN") && is_logged_in(session) => {
-            logins.ended(request, &LoginOutcome::Done);
+            logins.ended(request, &LoginOutcome::NotWanted);
             return Ok(());
         }
         // Not a word on the PIN: the device asks for none here.
         Err(Failure::Answered { code, .. })
             if user == User::ContextSpecific && asks_for_no_pin(&super::calls::code_name(code)) =>
         {
-            logins.ended(request, &LoginOutcome::Done);
+            logins.ended(request, &LoginOutcome::NotWanted);
             return Err(problem(PinProblem::Refused(super::calls::code_name(code)), false));
         }
         Err(Failure::Answered { code, .. }) => super::calls::code_name(code),
