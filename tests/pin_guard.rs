@@ -251,6 +251,39 @@ fn one_device_behind_two_libraries_spends_one_try() {
 }
 
 #[test]
+fn what_blocks_a_whole_hardware_is_found_by_the_name_of_any_device_in_it() {
+    let desk = Desk::new();
+    let configuration = fs::read_to_string(desk.path("segl.toml")).unwrap();
+    let configuration = configuration.replace("pin = \"file", "profile = \"softhsm2\"\npin = \"file");
+    let scope = |scope: &str| {
+        let profile =
+            format!("[profiles.softhsm2.login]\nlockout_scope = {scope:?}\nflags_reliable = false\n");
+        fs::write(desk.path("segl.toml"), configuration.clone() + &profile).unwrap();
+    };
+    scope("device");
+    desk.keep("pin", WRONG_PIN);
+    desk.log_in("file").refused("CKR_PIN_INCORRECT");
+    // As it is when another device of this hardware was the last one whose PIN was refused.
+    let record = desk.records().remove(0);
+    let of_another =
+        fs::read_to_string(&record).unwrap().replace("\"label\": \"ci\"", "\"label\": \"other\"");
+    fs::write(&record, of_another).unwrap();
+    desk.log_in("file").refused(REFUSED_BEFORE);
+    let status = || desk.segl(&["pin", "status", "file"]).out;
+    assert!(status().contains("other ("), "{}", status());
+    // To a device that locks by itself, it says nothing.
+    scope("token");
+    assert!(!status().contains("other ("), "{}", status());
+    assert!(desk.segl(&["pin", "unblock", "file", "--yes"]).err.contains("Nothing is blocked there"));
+    scope("device");
+    let unblocked = desk.segl(&["pin", "unblock", "file", "--yes"]);
+    assert_eq!((unblocked.code, desk.records().len()), (Some(0), 0), "{unblocked:?}");
+    desk.keep("pin", PIN);
+    desk.log_in("file").logged_in();
+    assert_eq!(desk.logins(), 2);
+}
+
+#[test]
 fn a_device_is_asked_what_it_says_of_its_pin_without_a_try() {
     let desk = Desk::new();
     desk.keep("pin", PIN);

@@ -5,7 +5,10 @@ mod set;
 mod status;
 mod unblock;
 
-use std::io::{self, Write};
+use std::{
+    fs,
+    io::{self, Write},
+};
 
 use clap::{Args, Subcommand};
 
@@ -15,7 +18,9 @@ use crate::{
     pipeline,
     sign::{
         PinProblem,
-        pkcs11::{KeptRecord, PinRecords, PinState, Uri},
+        pkcs11::{
+            KeptRecord, PinRecord, PinRecords, PinState, Profile, Profiles, Uri, profile::LockoutScope,
+        },
     },
 };
 
@@ -47,6 +52,26 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
 struct Named {
     uri: Uri,
     profile: Option<String>,
+}
+
+impl Named {
+    /// Whether it may be this one's record.
+    fn may_have(&self, record: &PinRecord, profiles: &Profiles) -> bool {
+        record.is_named_by(&self.uri, self.lockout_scope(profiles))
+    }
+
+    /// What refused PINs lock: as the profile says that is named, else those of the libraries that can be meant.
+    fn lockout_scope(&self, profiles: &Profiles) -> LockoutScope {
+        let scope = |profile: &Profile| profile.login.lockout_scope;
+        if let Some(name) = &self.profile {
+            return profiles.named(name).map(scope).unwrap_or_default();
+        }
+        let libraries = profiles.libraries_for(&self.uri, None).into_iter().flatten();
+        let files = libraries.filter_map(|library| fs::canonicalize(library).ok());
+        let known: Vec<Profile> = files.filter_map(|file| profiles.matching(&file, None, None)).collect();
+        let is_whole = known.iter().any(|profile| scope(profile) == LockoutScope::Device);
+        if is_whole { LockoutScope::Device } else { LockoutScope::Token }
+    }
 }
 
 /// The devices that `name` means: a PKCS#11 URI, or the name of a signer.

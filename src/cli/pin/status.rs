@@ -60,10 +60,11 @@ struct Shown<'a> {
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
     let meant = command.name.as_deref().map(|name| named(name, context)).transpose()?;
     let kept = super::kept(&PinRecords::Usual)?;
+    let profiles = context.profiles()?;
     let wanted: Vec<_> = kept
         .iter()
         .filter(|(_, record)| match (record, &meant) {
-            (Ok(record), Some(meant)) => meant.iter().any(|it| record.is_named_by(&it.uri)),
+            (Ok(record), Some(meant)) => meant.iter().any(|it| it.may_have(record, &profiles)),
             // Nobody knows whose it is.
             _ => true,
         })

@@ -24,10 +24,13 @@ pub(super) fn run(command: Command, context: &Context) -> Result<(), Failure> {
     let records = PinRecords::Usual;
     let is_record = command.device.starts_with("pin-") && command.device.ends_with(".json");
     let devices = if is_record { Vec::new() } else { named(&command.device, context)? };
+    let profiles = context.profiles()?;
     let mut doomed = Vec::new();
     for (name, record) in kept(&records)? {
         let line = match &record {
-            Ok(record) if name == command.device || devices.iter().any(|it| record.is_named_by(&it.uri)) => {
+            Ok(record)
+                if name == command.device || devices.iter().any(|it| it.may_have(record, &profiles)) =>
+            {
                 format!("{}: {} spent; {}", record.device(), tries(record.spent), last_try(record))
             }
             Err(problem) if name == command.device => sentence(problem).0,

@@ -11,7 +11,8 @@ use crate::{
         self, PinProblem,
         pkcs11::{
             Device, DeviceDescription, PinRecord, PinState, Profile, SessionLimit, Standing, Uri,
-            check_trust, profile::Isolation,
+            check_trust,
+            profile::{Isolation, LockoutScope},
         },
     },
 };
@@ -53,7 +54,7 @@ pub(super) async fn check(
     findings.ok("library", about, format!("{path}, profile {name} ({confidence}), {place}"));
     surroundings::check(&profile, &ward.examination.variables, about, findings);
     pin_sources(&profile, signer, uri, findings);
-    if !records(ward, uri, about, findings) {
+    if !records(ward, uri, profile.login.lockout_scope, about, findings) {
         return None;
     }
     described(ward, &device, &profile, about, findings).await.then(|| profile.session.lanes.max(1))
@@ -109,7 +110,13 @@ fn pin_source(
 }
 
 /// Whether an earlier PIN was refused; `false` when the next login would not be tried.
-fn records(ward: &Ward<'_>, uri: &Uri, about: &str, findings: &mut Findings<'_>) -> bool {
+fn records(
+    ward: &Ward<'_>,
+    uri: &Uri,
+    scope: LockoutScope,
+    about: &str,
+    findings: &mut Findings<'_>,
+) -> bool {
     let kept = match ward.examination.records.all() {
         Ok(kept) => kept,
         Err(problem) => {
@@ -120,7 +127,7 @@ fn records(ward: &Ward<'_>, uri: &Uri, about: &str, findings: &mut Findings<'_>)
     let mut clean = true;
     for (_, record) in &kept {
         let blocked = match record {
-            Ok(record) if !record.is_named_by(uri) => continue,
+            Ok(record) if !record.is_named_by(uri, scope) => continue,
             Ok(record) => standing(record, about, findings),
             // Nobody knows whose it is; if it is this device's, the login says so.
             Err(problem) => {

@@ -49,6 +49,9 @@ pub struct PinRecord {
     pub answer: Option<String>,
     /// What the device said of its PIN before it.
     pub flags: PinFlags,
+    /// What locks, as the name says that the record is kept under.
+    #[serde(skip)]
+    scope: LockoutScope,
 }
 
 /// Who gave a PIN.
@@ -109,19 +112,19 @@ impl PinRecord {
             by: TriedBy::Source(None),
             answer: None,
             flags: request.flags(),
+            scope: LockoutScope::default(),
         }
     }
 
     /// The record in `bytes`, which is kept under `name`.
     pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Self, String> {
-        let record: Self = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
+        let mut record: Self = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
         if record.version != VERSION {
             return Err(format!("it is of version {}, and this program knows {VERSION}", record.version));
         }
-        let is_own = |scope| record.name(scope) == name;
-        if !is_own(LockoutScope::Token) && !is_own(LockoutScope::Device) {
-            return Err("it is another device's".into());
-        }
+        let scopes = [LockoutScope::Device, LockoutScope::Token];
+        let scope = scopes.into_iter().find(|scope| record.name(*scope) == name);
+        record.scope = scope.ok_or("it is another device's")?;
         Ok(record)
     }
 
@@ -158,10 +161,13 @@ impl PinRecord {
         printable(&format!("{} ({})", self.label, self.serial))
     }
 
-    /// Whether `uri` may mean this device.
+    /// Whether it may be of the device that `uri` names. `scope` says what refused PINs lock there: where that is the
+    /// hardware as a whole, the record has the label of whichever device in it was tried last.
     #[must_use]
-    pub fn is_named_by(&self, uri: &Uri) -> bool {
-        uri.matches_device(&self.label, &self.serial, &self.manufacturer, &self.model)
+    pub fn is_named_by(&self, uri: &Uri, scope: LockoutScope) -> bool {
+        let is_shared = self.scope == LockoutScope::Device && scope == LockoutScope::Device;
+        let label = uri.token().filter(|_| is_shared).unwrap_or(&self.label);
+        uri.matches_device(label, &self.serial, &self.manufacturer, &self.model)
     }
 
     /// Whether the last try, of another login of this device, was with what `now` gives, too.
@@ -253,7 +259,28 @@ mod tests {
             by: TriedBy::Person,
             answer: None,
             flags: PinFlags::default(),
+            scope: LockoutScope::Token,
         }
+    }
+
+    #[test]
+    fn a_record_of_a_whole_hardware_is_found_by_the_name_of_any_device_in_it_and_of_no_other() {
+        use LockoutScope::{Device, Token};
+        let kept = |scope| {
+            let record = record("/m.so", "0000");
+            PinRecord::read(&record.name(scope), &record.written().unwrap()).unwrap()
+        };
+        let found = |kept_as, uri: &str, scope| kept(kept_as).is_named_by(&uri.parse().unwrap(), scope);
+        for scope in [Device, Token] {
+            assert!(found(scope, "pkcs11:token=CUSTOMS-A", scope));
+            assert!(found(scope, "pkcs11:serial=0000", scope));
+            assert!(!found(scope, "pkcs11:token=CUSTOMS-A;serial=0001", scope));
+        }
+        assert!(found(Device, "pkcs11:token=CUSTOMS-B", Device));
+        assert!(!found(Device, "pkcs11:token=CUSTOMS-B;manufacturer=Other", Device));
+        // A device beside it, or a record that was kept for one token alone.
+        assert!(!found(Device, "pkcs11:token=CUSTOMS-B", Token));
+        assert!(!found(Token, "pkcs11:token=CUSTOMS-B", Device));
     }
 
     #[test]
