@@ -80,12 +80,12 @@ impl Host {
                     None => Err(PinProblem::Missing),
                 };
                 self.is_logging_in(pin.is_ok());
-                logins.send(&encoded_pin(&pin)?).map_err(said)?;
+                tell(logins, &encoded_pin(&pin)?)?;
             }
             LoginQuestion::Ended { job, request, outcome } => {
                 let again = self.logins_of(job).is_some_and(|logins| logins.ended(&request, &outcome));
                 self.is_logging_in(false);
-                logins.send(&encoded(&again)?).map_err(said)?;
+                tell(logins, &encoded(&again)?)?;
             }
         }
         self.excuse(self.clock.now().since(asked));
@@ -100,5 +100,69 @@ impl Host {
 
     fn logins_of(&self, job: u64) -> Option<Arc<dyn Logins>> {
         self.link().as_ref()?.in_flight.get(&job).map(|flight| flight.logins.clone())
+    }
+}
+
+/// Answers a question about a login. Who asks waits for the answer, so there is room for it; a process that goes on
+/// asking and reads nothing is not waited for: nobody else would end it.
+fn tell(logins: &Channel, answer: &[u8]) -> Result<(), String> {
+    match logins.try_send(answer) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("asks for logins and does not take the answers".into()),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            super::{
+                login::{DeviceId, Login, LoginRequest},
+                profile::Profile,
+            },
+            HostProgram,
+        },
+        *,
+    };
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn a_process_that_asks_for_logins_without_end_and_reads_nothing_keeps_nobody_waiting() {
+        let profile = Arc::new(Profile::unknown());
+        let host = Host::new(
+            HostProgram::default(),
+            "/m.so".into(),
+            profile,
+            SystemClock::shared(),
+            Arc::default(),
+            Arc::default(),
+            false,
+        );
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::over(theirs);
+        let device = DeviceId {
+            label: "ci".into(),
+            serial: "1".into(),
+            manufacturer: String::new(),
+            model: String::new(),
+        };
+        let request = LoginRequest {
+            device,
+            login: Login::User,
+            count_low: false,
+            locked: false,
+            final_try: false,
+            pin_pad: false,
+            pin_length: (4, 8),
+        };
+        let question = encoded(&LoginQuestion::Authorize { job: 0, request }).unwrap();
+        let mut buffer = vec![0; 4096];
+        let mut answer = || {
+            theirs.send(&question).unwrap();
+            host.answer_login(&ours, &mut buffer)
+        };
+        let refused = std::iter::repeat_with(&mut answer).find_map(Result::err);
+        assert_eq!(refused.unwrap(), "asks for logins and does not take the answers");
     }
 }
