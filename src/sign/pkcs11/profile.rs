@@ -221,6 +221,7 @@ mod tests {
             Module {
                 paths: paths.into_iter().map(str::to_owned).collect(),
                 env_config: variables.first().cloned().unwrap_or_default(),
+                env_configs: std::collections::BTreeSet::new(),
                 env_required: variables.clone(),
                 env_default: variables.iter().map(|name| (name.clone(), value.clone())).collect(),
                 env_danger: variables.clone(),

@@ -79,7 +79,9 @@ impl Module {
 
     /// The library works in a folder of its own: a path to its configuration is to lead to the same file there.
     fn found_from_anywhere(&self, name: OsString, value: OsString) -> (OsString, OsString) {
-        let is_path = name.to_str() == Some(&self.env_config) && Path::new(&value).exists();
+        let is_config =
+            name.to_str().is_some_and(|name| name == self.env_config || self.env_configs.contains(name));
+        let is_path = is_config && Path::new(&value).exists();
         let absolute = if is_path { std::path::absolute(&value).ok() } else { None };
         (name, absolute.map_or(value, Into::into))
     }
@@ -87,7 +89,7 @@ impl Module {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Profiles, *};
 
     fn names_seen(module: &Module, whole: &[&str]) -> Vec<String> {
         let whole = whole.iter().map(|name| (OsString::from(name), OsString::from("x")));
@@ -156,5 +158,19 @@ mod tests {
         let value = |value: &str| module.environment([("CARD_CONF".into(), value.into())])[0].1.clone();
         assert_eq!(value("Cargo.toml"), std::path::absolute("Cargo.toml").unwrap());
         assert_eq!(value("unix:path=/run/p11.sock"), "unix:path=/run/p11.sock");
+    }
+
+    #[test]
+    fn a_library_that_nobody_knows_finds_the_configuration_of_the_one_behind_it() {
+        let module = Profiles::embedded().unknown().module;
+        for name in ["SOFTHSM2_CONF", "OPENSC_CONF"] {
+            let seen = module.environment([(name.into(), "Cargo.toml".into())]);
+            assert!(
+                seen.contains(&(name.into(), std::path::absolute("Cargo.toml").unwrap().into())),
+                "{seen:?}"
+            );
+        }
+        let seen = module.environment([("LANG".into(), "src".into())]);
+        assert!(seen.contains(&("LANG".into(), "src".into())), "what is no path stays as it is: {seen:?}");
     }
 }

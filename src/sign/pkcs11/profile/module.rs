@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +19,9 @@ pub struct Module {
     pub paths: Vec<String>,
     /// Environment variable that leads the library to its configuration. Where it is set, the library is meant.
     pub env_config: String,
+    /// More of the same, for a library that may be any: all that lead a known one to its configuration.
+    #[serde(skip)]
+    pub(in crate::sign::pkcs11) env_configs: BTreeSet<String>,
     /// Environment variables that must be set.
     pub env_required: Vec<String>,
     /// Environment variables that are set for the library when they are not set already.
@@ -75,6 +82,7 @@ impl Default for Module {
         Self {
             paths: Vec::new(),
             env_config: String::new(),
+            env_configs: BTreeSet::new(),
             env_required: Vec::new(),
             env_default: BTreeMap::new(),
             env_danger: Vec::new(),

@@ -283,6 +283,8 @@ impl Profiles {
         let unique = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect();
         let mut profile = Profile::unknown();
         profile.module.env = unique(all().flat_map(Module::variables).collect());
+        let configs = all().map(|it| it.env_config.clone()).filter(|name| !name.is_empty());
+        profile.module.env_configs = configs.collect();
         profile.module.env_danger = unique(all().flat_map(|it| &it.env_danger).map(String::as_str).collect());
         profile
     }
