@@ -70,7 +70,7 @@ impl Class {
             }
             Self::Device => const { &[once(Reinitialize), once(NewProcess), once(OpenCircuit)] },
             // To initialize anew gives back all that this process holds.
-            Self::Busy => const { &[once(NewSession), once(Reinitialize)] },
+            Self::Busy => const { &[once(NewSession), once(Reinitialize), once(OpenCircuit)] },
             Self::Transient => {
                 const { &[Step { rung: NewSession, most: 2 }, once(Reinitialize), once(OpenCircuit)] }
             }
@@ -90,6 +90,9 @@ struct Row {
 /// Whatever these answer, a PIN may have been tried.
 const TAKES_PIN: &[&str] = &["C_Login", "C_InitPIN", "C_InitToken", "C_SetPIN"];
 
+/// Whatever these answer, the library does not run: it was asked nothing that could be wrong, and has seen no PIN.
+const STARTS: &[&str] = &["C_Initialize"];
+
 /// Whatever answers these, a PIN is not what it should be.
 const ABOUT_PIN: &[&str] = &[
     "CKR_PIN_EXPIRED",
@@ -104,11 +107,13 @@ const ABOUT_PIN: &[&str] = &[
 /// These come before what a profile says.
 const FIRST: &[Row] = &[
     Row { functions: TAKES_PIN, codes: &[], class: Class::Pin },
+    Row { functions: STARTS, codes: ABOUT_PIN, class: Class::Device },
     Row { functions: &[], codes: ABOUT_PIN, class: Class::Pin },
 ];
 
 /// The first row that fits holds. What fits none, a vendor's own codes among it, is of [`Class::Device`].
 const TABLE: &[Row] = &[
+    Row { functions: STARTS, codes: &[], class: Class::Device },
     Row {
         functions: &[],
         codes: &[
@@ -424,7 +429,8 @@ mod tests {
             let ladder = Ladder::of(&profile);
             for function in FUNCTIONS {
                 for code in codes() {
-                    let pin = TAKES_PIN.contains(function) || ABOUT_PIN.contains(&code.as_str());
+                    let about_pin = !STARTS.contains(function) && ABOUT_PIN.contains(&code.as_str());
+                    let pin = TAKES_PIN.contains(function) || about_pin;
                     assert_eq!(ladder.class(function, &code) == Class::Pin, pin, "{function} {code}");
                 }
             }
@@ -478,7 +484,9 @@ mod tests {
             ("C_Sign", "CKR_USER_NOT_LOGGED_IN", &[LogIn, Reinitialize, NewProcess, OpenCircuit]),
             ("C_Sign", "CKR_GENERAL_ERROR", &[Reinitialize, NewProcess, OpenCircuit]),
             ("C_Sign", "0x80000384", &[Reinitialize, NewProcess, OpenCircuit]),
-            ("C_OpenSession", "CKR_SESSION_COUNT", &[NewSession, Reinitialize]),
+            ("C_OpenSession", "CKR_SESSION_COUNT", &[NewSession, Reinitialize, OpenCircuit]),
+            ("C_Initialize", "CKR_ARGUMENTS_BAD", &[Reinitialize, NewProcess, OpenCircuit]),
+            ("C_Initialize", "CKR_PIN_LOCKED", &[Reinitialize, NewProcess, OpenCircuit]),
             ("C_Login", "CKR_DEVICE_ERROR", &[OpenCircuit]),
             ("C_SignInit", "CKR_PIN_EXPIRED", &[OpenCircuit]),
             ("C_SignInit", "CKR_MECHANISM_INVALID", &[]),
