@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     figures::Seen,
     login,
-    rows::{End, Fault, HANG, Phase, Row},
+    rows::{End, Fault, HANG, Phase, Row, WHILE},
     stand::{Bench, call, good_pins, run as run_here},
 };
 
@@ -259,7 +259,11 @@ impl<'a> Cell<'a> {
         // A fault that is mended within each request costs what the requests ask for.
         if failures > 0 {
             let starts = self.bench.calls("C_Initialize").max(self.bench.calls("loading")) - before.starts;
-            self.seen.starts_a_second = self.seen.starts_a_second.max(starts as f64 / time.as_secs_f64());
+            if self.row.lasts == WHILE {
+                self.seen.starts_in_short = self.seen.starts_in_short.max(starts);
+            } else {
+                self.seen.starts_in_long = self.seen.starts_in_long.max(starts);
+            }
             let allowed = AT_ONCE + u64::try_from(time.as_millis() / STEP.as_millis()).unwrap();
             if starts > allowed {
                 return Err(format!("{starts} starts in {} ms", time.as_millis()));

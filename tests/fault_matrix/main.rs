@@ -39,7 +39,7 @@ use self::{
 };
 
 /// Most of a cell's time is spent waiting, so more of them run at a time than there are processors.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 12;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
