@@ -49,8 +49,9 @@ const OUTAGE: u64 = 120;
 /// A try each ten seconds, and one more.
 const MOST_IN_A_MINUTE: usize = 7;
 
-/// In the minute in which an authority goes away it sees those that are under way together, and the first quick tries.
-const MOST_AT_FIRST: usize = TOKENS + 8;
+/// In the minute in which an authority goes away it sees those that are under way together, then tries after a quarter of a
+/// second, doubled six times, and one each ten seconds.
+const MOST_AT_FIRST: usize = TOKENS + 12;
 
 /// Runs `test` on one thread, with one more for what blocks.
 fn on_one_thread(test: impl Future<Output = ()>) {
