@@ -11,6 +11,7 @@
 mod answers;
 mod child;
 mod frame;
+mod growth;
 mod link;
 mod noise;
 mod process;
@@ -31,6 +32,7 @@ use std::{
 
 use self::{
     frame::{Hello, LONGEST_FRAME, ToHost, encoded},
+    growth::{Growth, Size},
     link::{Handed, InFlight, Link},
     noise::Noise,
     process::{Child, wait_for},
@@ -46,6 +48,12 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a process may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The same, while others wait for the next one.
+const SHORT_FAREWELL: Duration = Duration::from_secs(2);
+
+/// The same, when there is little to hope for. Sockets are closed a little before their process can be waited for.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// A library's process, seen from its parent. One thread looks after it ([`supervise`](Self::supervise)); jobs are
 /// handed over by whoever asks.
@@ -72,8 +80,8 @@ enum End {
     Asked,
     /// All that it says is that the device is gone: for some libraries only a new process finds it again.
     AtALoss,
-    /// It has grown to so many MiB: libraries that lose memory never give it back.
-    Overgrown(u64),
+    /// It has grown to so many MiB, and may take up so many.
+    Overgrown(u64, u64),
     /// It did not answer for too long, or said what cannot be understood.
     Failed(String),
 }
@@ -124,7 +132,7 @@ impl Host {
     pub(super) fn pump(&self) {
         let mut link = self.link();
         let Some(link) = link.as_mut() else { return };
-        if !link.parked.is_empty() {
+        if link.is_leaving || !link.parked.is_empty() {
             // The next one is to do the rest.
             return;
         }
@@ -192,7 +200,7 @@ impl Host {
         let started = self.clock.now();
         let mut closing: Option<Instant> = None;
         let mut asks = true;
-        let mut weighed = started;
+        let mut growth = Growth::new(self.profile.module.memory_limit_mb, started);
         loop {
             let round = self.clock.now();
             let noise = child.noise.as_ref().map_or(child.jobs.as_fd(), |noise| noise.as_fd());
@@ -237,27 +245,32 @@ impl Host {
             if let Some(why) = self.hangs(now, started) {
                 return End::Failed(why);
             }
-            if now.since(weighed) >= LOOK {
-                weighed = now;
-                match child.memory() {
-                    Some(memory) if memory > self.profile.module.memory_limit_mb && self.may_be_renewed() => {
-                        return End::Overgrown(memory);
-                    }
-                    _ => {}
-                }
-            }
-            if self.link().as_ref().is_some_and(|link| link.is_at_a_loss(now, &self.profile)) {
-                return End::AtALoss;
+            if let Some(end) = self.renewal(child, &mut growth, now) {
+                return end;
             }
         }
     }
 
-    /// Whether it can be ended without harm: no login is under way, which would count as refused, and nothing that
-    /// cannot be done once more.
-    fn may_be_renewed(&self) -> bool {
-        self.link()
-            .as_ref()
-            .is_some_and(|link| !link.logging_in && link.in_flight.values().all(InFlight::is_repeatable))
+    /// Whether a new process is to take its place now. Decided under the lock under which jobs are handed over: one that
+    /// came in between would be lost.
+    fn renewal(&self, child: &Child, growth: &mut Growth, now: Instant) -> Option<End> {
+        let mut link = self.link();
+        let link = link.as_mut()?;
+        let at_a_loss = link.is_at_a_loss(now, &self.profile);
+        let size = growth.look(|| child.memory(), link.answered, now);
+        link.is_leaving |= at_a_loss || size != Size::Usual;
+        match size {
+            _ if at_a_loss => Some(End::AtALoss),
+            Size::Beyond(memory) if link.in_flight.is_empty() => Some(End::Overgrown(memory, growth.most())),
+            // It can be ended without harm: no login is under way, which would count as refused, and nothing that cannot
+            // be done once more.
+            Size::FarBeyond(memory)
+                if !link.logging_in && link.in_flight.values().all(InFlight::is_repeatable) =>
+            {
+                Some(End::Overgrown(memory, growth.most()))
+            }
+            _ => None,
+        }
     }
 
     /// Time that counts against no job.
@@ -302,20 +315,22 @@ impl Host {
         self.listen(&mut child);
         self.noise().end(self.clock.now(), &mut |line| self.say(line));
         let died = matches!(end, End::Died);
-        if let End::AtALoss = end {
+        let is_idle = link.as_ref().is_some_and(|link| link.in_flight.is_empty());
+        let farewell = match end {
+            End::Overgrown(..) if is_idle => Some(SHORT_FAREWELL),
+            // How it died is known a moment after its sockets are closed; killed now, it would have been us.
+            End::AtALoss | End::Died => Some(MOMENT),
+            _ => None,
+        };
+        if let Some(time) = farewell {
             // Sessions that are not closed stay behind in some devices.
             child.jobs.finish();
-            child.wait_a_moment();
-        }
-        if died {
-            // How it died is known a moment after its sockets are closed; killed now, it would have been us.
-            child.wait_a_moment();
+            child.wait(time);
         }
         let problem = match (&end, child.kill()) {
             (End::Failed(why), _) => why.clone(),
             (End::AtALoss, _) => "was ended: a new one may find the device".into(),
-            (End::Overgrown(memory), _) => {
-                let most = self.profile.module.memory_limit_mb;
+            (End::Overgrown(memory, most), _) => {
                 format!(
                     "took up {memory} MiB of memory, more than {most}, and was ended: a new one is started"
                 )
@@ -342,7 +357,7 @@ impl Host {
         // A key that is found by the next process is another one.
         self.generation.fetch_add(1, Ordering::AcqRel);
         for flight in link.in_flight.into_values() {
-            self.settle(flight, closed, died || matches!(end, End::Overgrown(_)), &error);
+            self.settle(flight, closed, died || matches!(end, End::Overgrown(..)), &error);
         }
         for flight in link.parked {
             self.settle(flight, closed, true, &error);

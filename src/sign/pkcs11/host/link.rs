@@ -43,6 +43,8 @@ pub(super) struct Link {
     since: Instant,
     /// A login has been authorised, and how it ended has not been told.
     pub(super) logging_in: bool,
+    /// Another process is to take its place: it is given no more jobs, as those would be lost with it.
+    pub(super) is_leaving: bool,
     next: u64,
 }
 
@@ -86,6 +88,7 @@ impl Link {
             good: HashSet::new(),
             since: now,
             logging_in: false,
+            is_leaving: false,
             next: 0,
         }
     }

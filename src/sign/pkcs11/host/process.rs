@@ -273,10 +273,10 @@ impl Child {
         Ok(wait_or_leave(process, LAST_MOMENT))
     }
 
-    /// Waits until it has ended, for a moment: its sockets are closed a little before it can be waited for.
-    pub(super) fn wait_a_moment(&mut self) {
+    /// Waits until it has ended, at most `time`.
+    pub(super) fn wait(&mut self, time: Duration) {
         if let Some(process) = &mut self.process {
-            wait_at_most(process, Duration::from_millis(200));
+            wait_at_most(process, time);
         }
     }
 }
