@@ -149,9 +149,15 @@ fn of_what_a_library_says_without_end_little_is_passed_on_and_the_rest_counted()
     witness.profile("");
     let said = String::from_utf8(witness.load(&[]).stderr).unwrap();
     let lines = said.lines().filter(|line| line.contains("line=\"witness")).count();
-    assert_eq!(lines, 20, "{said}");
-    assert!(said.contains("(99980 more lines within 10 s were left out)"), "{said}");
-    println!("standard error: 20 of 100000 lines passed on");
+    // One note for each 10 s, of which a busy machine may take several.
+    let notes = said.lines().filter_map(|line| {
+        let (before, _) = line.split_once(" more lines within 10 s were left out")?;
+        before.rsplit_once('(')?.1.parse::<usize>().ok()
+    });
+    let left_out: Vec<usize> = notes.collect();
+    assert!(!left_out.is_empty() && lines <= 20 * (left_out.len() + 1), "{said}");
+    assert_eq!(lines + left_out.iter().sum::<usize>(), 100_000, "{said}");
+    println!("standard error: {lines} of 100000 lines passed on");
 }
 
 #[test]
@@ -171,6 +177,38 @@ fn a_library_that_loses_memory_is_started_anew_and_no_request_fails() {
         println!("200 MiB at most, 50 MiB lost a signature: {signatures} signatures, 2 new starts, 0 failed");
         assert!(signatures < 60, "it grew to {} MiB", signatures * 50);
         assert_eq!((fault.calls("C_Login"), fault.wrong_pins()), (3, 0));
+        assert_eq!(fault.ended("C_Finalize"), 2, "sessions were left behind in the device");
+        modules.shutdown(&call()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_library_that_grows_in_a_long_signature_is_let_finish_it() {
+    let name = "a_library_that_grows_in_a_long_signature_is_let_finish_it";
+    faulty(name, async |fault| {
+        let modules = fault.modules_with("[module]\nmemory_limit_mb = 200\n");
+        let signer = fault.signer(&modules);
+        fault.script([format!("C_Sign * leak {}", 250 << 20), "C_Sign * delay 2500".into()]);
+        for _ in 0..2 {
+            sign(&signer).await.unwrap();
+        }
+        assert_eq!((fault.calls("C_Sign"), fault.wrong_pins()), (2, 0), "each was made once");
+        modules.shutdown(&call()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_library_that_is_larger_than_its_limit_from_the_start_is_not_started_again_and_again() {
+    let name = "a_library_that_is_larger_than_its_limit_from_the_start_is_not_started_again_and_again";
+    faulty(name, async |fault| {
+        let modules = fault.modules_with("[module]\nmemory_limit_mb = 200\n");
+        let signer = fault.signer(&modules);
+        fault.script([format!("C_Initialize * leak {}", 250 << 20)]);
+        for _ in 0..20 {
+            sign(&signer).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        assert_eq!((fault.calls("C_Initialize"), fault.calls("C_Login")), (1, 1));
         modules.shutdown(&call()).await.unwrap();
     });
 }
