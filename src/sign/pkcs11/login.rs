@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calls::DeviceInfo,
-    guard::{Guard, PinFlags, Standing, TriedBy, Try},
+    guard::{Guard, PinFlags, TriedBy, Try},
     profile::{ContextPin, Profile, ProtectedPath},
     uri::{Uri, printable, trimmed},
 };
@@ -307,13 +307,14 @@ impl Guarded {
     }
 
     /// Whether a login that was not granted might be now, as far as that can be told without device and PIN: a person
-    /// is there to type it, has changed its source or cleared the record.
+    /// is there to type it, has changed its source or cleared the record, or the device's own flags say that no try was
+    /// spent.
     pub(super) fn might_log_in(&self, request: &LoginRequest) -> bool {
         if self.pin.as_ref().is_some_and(Pin::is_typed) || self.is_pad(request) {
             return true;
         }
         match self.guard.known(request, &self.profile) {
-            Ok(Some(known)) => known.standing() == Standing::Changed,
+            Ok(Some(known)) => known.is_open(request.flags(), self.profile.login.flags_reliable),
             Ok(None) => !request.locked && !request.final_try,
             Err(_) => false,
         }

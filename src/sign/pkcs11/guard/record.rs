@@ -197,6 +197,12 @@ impl PinRecord {
                 || matches!(&self.by, TriedBy::Source(Some(origin)) if origin.shows_changes()))
     }
 
+    /// Whether the next try would be made, as far as can be told without reading the PIN.
+    pub(in super::super) fn is_open(&self, flags: PinFlags, flags_reliable: bool) -> bool {
+        self.spent < MOST_SPENT
+            && (self.was_not_spent(flags, flags_reliable) || self.standing() == Standing::Changed)
+    }
+
     /// The device was lost in the middle of a login and says now, and is known to say so truthfully, that no wrong PIN
     /// was entered.
     fn was_not_spent(&self, flags: PinFlags, flags_reliable: bool) -> bool {
