@@ -21,6 +21,8 @@ mod eseal;
 mod explain;
 #[path = "end_to_end/file_key.rs"]
 mod file_key;
+#[path = "end_to_end/hanging_device.rs"]
+mod hanging_device;
 #[path = "support/odd_server.rs"]
 mod odd_server;
 #[path = "end_to_end/odd_servers.rs"]

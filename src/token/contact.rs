@@ -39,6 +39,8 @@ struct State {
     clock_is_off: bool,
     /// Whether somebody has been told so.
     clock_is_announced: bool,
+    /// How many have been let go to look whether it is back.
+    trials: u64,
 }
 
 /// It does not serve, and when it may be asked again.
@@ -46,8 +48,16 @@ struct Away {
     error: Error,
     spell: Spell,
     not_before: Instant,
-    is_being_tried: bool,
+    trial: Option<Trial>,
     pauses: Pauses,
+}
+
+/// One has been let go to look whether it is back.
+struct Trial {
+    /// No other has the same.
+    number: u64,
+    /// Since when it is busy with something of its own, a signature for instance; `None` while it asks.
+    prepares_since: Option<Instant>,
 }
 
 impl Away {
@@ -80,6 +90,10 @@ pub(super) const LONGEST_ASKED: Duration = Duration::from_secs(5 * 60);
 /// An authority that has not answered for so long when its caller gives up has shown that it is slow; before that, the
 /// caller has shown that it is in a hurry.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long the others wait for one that has been let go to look, and that signs or fetches a token for it. After that
+/// another may go, and the first that is ready asks: a device that hangs keeps nobody else from the authority.
+const PREPARATION: Duration = Duration::from_secs(2);
 
 impl fmt::Debug for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,7 +134,7 @@ impl Contact {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let until = match self.look(call) {
-                Look::Ask { is_trial } => return Ok(Turn { contact: self, is_trial, asked: None }),
+                Look::Ask { trial } => return Ok(Turn { contact: self, trial, asked: None }),
                 Look::TooLate(outage) => return Err(Error::Deadline(Some(Box::new(outage)))),
                 Look::Wait(until) => until,
             };
@@ -133,22 +147,50 @@ impl Contact {
 
     fn look(&self, call: &Call) -> Look {
         let mut state = self.locked();
-        let Some(away) = &mut state.away else { return Look::Ask { is_trial: false } };
+        let State { away, trials, .. } = &mut *state;
+        let Some(away) = away else { return Look::Ask { trial: None } };
         if call.wants_fresh() {
-            return Look::Ask { is_trial: false };
+            return Look::Ask { trial: None };
         }
         let now = self.clock.now();
         if away.not_before.max(now) >= call.deadline() {
             return Look::TooLate(away.outage());
         }
-        if away.is_being_tried {
-            return Look::Wait(call.deadline());
+        if let Some(trial) = &away.trial {
+            match trial.prepares_since.map(|since| since + PREPARATION) {
+                Some(until) if until <= now => {}
+                until => return Look::Wait(until.unwrap_or(call.deadline()).min(call.deadline())),
+            }
         }
         if away.not_before > now {
             return Look::Wait(away.not_before);
         }
-        away.is_being_tried = true;
-        Look::Ask { is_trial: true }
+        *trials += 1;
+        away.trial = Some(Trial { number: *trials, prepares_since: Some(now) });
+        Look::Ask { trial: Some(*trials) }
+    }
+
+    /// Whether the one with this number may ask now. Of several that were let go, one after the other, the first that is
+    /// ready may; the others have to wait for how that goes.
+    fn may_ask(&self, number: u64) -> bool {
+        let now = self.clock.now();
+        let mut state = self.locked();
+        let Some(away) = &mut state.away else { return true };
+        let is_asked = |trial: &Trial| trial.number != number && trial.prepares_since.is_none();
+        if away.not_before > now || away.trial.as_ref().is_some_and(is_asked) {
+            return false;
+        }
+        away.trial = Some(Trial { number, prepares_since: None });
+        true
+    }
+
+    /// The one with this number does something of its own before it asks again.
+    fn prepares(&self, number: u64) {
+        let now = self.clock.now();
+        if let Some(trial) = self.locked().trial(number) {
+            trial.prepares_since = Some(now);
+        }
+        self.changed.notify_waiters();
     }
 
     /// An answer said what time it is there. Once a line of the log says so when the clocks are apart, and once when
@@ -182,21 +224,22 @@ impl Contact {
         }
     }
 
-    fn failed(&self, error: Error, asked: Moment, was_trial: bool) {
+    fn failed(&self, error: Error, asked: Moment, trial: Option<u64>) {
         let now = self.clock.now();
         let mut state = self.locked();
         let first = state.away.is_none();
+        let was_trial = trial.is_some_and(|number| state.trial(number).is_some());
         let away = state.away.get_or_insert_with(|| Away {
             error: error.clone(),
             spell: Spell::since(asked),
             not_before: now,
-            is_being_tried: false,
+            trial: None,
             pauses: backoff(),
         });
         // Those that were under way together when it went away fail together: that is one failure.
         if first || was_trial {
             away.not_before = now + away.pauses.next().unwrap_or(LONGEST_PAUSE);
-            away.is_being_tried = false;
+            away.trial = None;
         }
         away.not_before = away.not_before.max(now + asked_for(&error));
         away.error = error;
@@ -208,10 +251,11 @@ impl Contact {
         self.changed.notify_waiters();
     }
 
-    /// The one that was to look did not get that far: another one may.
-    fn not_tried(&self) {
-        if let Some(away) = &mut self.locked().away {
-            away.is_being_tried = false;
+    /// The one with this number did not get as far as to ask: another one may.
+    fn not_tried(&self, number: u64) {
+        let mut state = self.locked();
+        if state.trial(number).is_some() {
+            state.away.as_mut().map(|away| away.trial.take());
         }
         self.changed.notify_waiters();
     }
@@ -221,8 +265,15 @@ impl Contact {
     }
 }
 
+impl State {
+    /// The one with this number, unless another has gone since.
+    fn trial(&mut self, number: u64) -> Option<&mut Trial> {
+        self.away.as_mut()?.trial.as_mut().filter(|trial| trial.number == number)
+    }
+}
+
 enum Look {
-    Ask { is_trial: bool },
+    Ask { trial: Option<u64> },
     Wait(Instant),
     TooLate(Outage),
 }
@@ -231,19 +282,27 @@ enum Look {
 /// silent for long, and else as nothing.
 pub(super) struct Turn<'a> {
     contact: &'a Contact,
-    is_trial: bool,
+    /// The number of the one that looks whether the authority is back.
+    trial: Option<u64>,
     asked: Option<Moment>,
 }
 
 impl Turn<'_> {
-    /// The authority is asked now.
-    pub(super) fn asks(&mut self) {
-        self.asked = Some(Moment::of(&*self.contact.clock));
+    /// Whether the authority may be asked now, as it is to be when this says so. It may not when another one, let go
+    /// since this one took long to be ready, is asking: then another turn is to be waited for.
+    #[must_use]
+    pub(super) fn asks(&mut self) -> bool {
+        let may = self.trial.is_none_or(|number| self.contact.may_ask(number));
+        self.asked = may.then(|| Moment::of(&*self.contact.clock));
+        may
     }
 
     /// What comes now is our own again.
     pub(super) fn pauses(&mut self) {
         self.asked = None;
+        if let Some(number) = self.trial {
+            self.contact.prepares(number);
+        }
     }
 
     /// How it ended, passed on.
@@ -254,13 +313,13 @@ impl Turn<'_> {
             Err(Error::Refused(refusal)) if !refusal.is_a_page() => {}
             Err(error) if is_an_outage(error) => {
                 self.asked = None;
-                self.contact.failed(error.clone(), asked, std::mem::take(&mut self.is_trial));
+                self.contact.failed(error.clone(), asked, self.trial.take());
                 return result;
             }
             Err(_) => return result,
         }
         self.asked = None;
-        self.is_trial = false;
+        self.trial = None;
         self.contact.answered();
         result
     }
@@ -269,11 +328,11 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let clock = &*self.contact.clock;
-        match self.asked {
-            Some(asked) if clock.now().since(asked.now) >= SILENCE => {
-                self.contact.failed(no_answer(self.contact.authority), asked, self.is_trial);
+        match (self.asked, self.trial) {
+            (Some(asked), trial) if clock.now().since(asked.now) >= SILENCE => {
+                self.contact.failed(no_answer(self.contact.authority), asked, trial);
             }
-            _ if self.is_trial => self.contact.not_tried(),
+            (_, Some(number)) => self.contact.not_tried(number),
             _ => {}
         }
     }
@@ -298,141 +357,4 @@ fn asked_for(error: &Error) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::UNIX_EPOCH;
-
-    use super::*;
-    use crate::clock::ManualClock;
-
-    struct Stand {
-        clock: Arc<ManualClock>,
-        contact: Arc<Contact>,
-    }
-
-    impl Stand {
-        fn new() -> Self {
-            let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-            let contact = Arc::new(Contact::new(Authority::Customs, clock.clone()));
-            Self { clock, contact }
-        }
-
-        fn call(&self, patience: u64) -> Call {
-            Call::within(&*self.clock, Duration::from_secs(patience))
-        }
-
-        async fn ends(&self, result: Result<(), Error>) {
-            let call = self.call(3_600);
-            let mut turn = self.contact.turn(&call).await.unwrap();
-            turn.asks();
-            let _ = turn.end(result);
-        }
-    }
-
-    fn down(retry_after: Option<u64>) -> Error {
-        let retry_after = retry_after.map(Duration::from_secs);
-        Error::Unavailable { authority: Authority::Customs, status: 503, retry_after }
-    }
-
-    /// Whether `work` has ended by itself.
-    async fn is_done<T>(work: &mut std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = tokio::task::yield_now() => None,
-        }
-    }
-
-    #[tokio::test]
-    async fn one_looks_whether_it_is_back_and_the_others_wait_for_how_that_goes() {
-        let stand = Stand::new();
-        stand.ends(Err(down(None))).await;
-        stand.clock.advance(Duration::from_secs(1));
-        let call = stand.call(30);
-        let mut trial = stand.contact.turn(&call).await.unwrap();
-        trial.asks();
-        let mut waits = std::pin::pin!(stand.contact.turn(&call));
-        assert!(is_done(&mut waits).await.is_none());
-        trial.end(Ok(())).unwrap();
-        assert!(is_done(&mut waits).await.unwrap().is_ok());
-        assert_eq!(stand.contact.outage(), None);
-    }
-
-    #[tokio::test]
-    async fn one_that_gave_up_before_it_asked_leaves_the_turn_to_another() {
-        let stand = Stand::new();
-        stand.ends(Err(down(None))).await;
-        stand.clock.advance(Duration::from_secs(1));
-        let call = stand.call(30);
-        let trial = stand.contact.turn(&call).await.unwrap();
-        let mut waits = std::pin::pin!(stand.contact.turn(&call));
-        assert!(is_done(&mut waits).await.is_none());
-        drop(trial);
-        assert!(is_done(&mut waits).await.unwrap().is_ok());
-        assert!(stand.contact.outage().is_some(), "nothing is known anew");
-    }
-
-    #[tokio::test]
-    async fn a_caller_that_goes_away_from_a_silent_authority_has_seen_that_it_is_silent() {
-        let stand = Stand::new();
-        for (waited, is_away) in [(1, false), (2, true)] {
-            let call = stand.call(30);
-            let mut turn = stand.contact.turn(&call).await.unwrap();
-            turn.asks();
-            stand.clock.advance(Duration::from_secs(waited));
-            drop(turn);
-            assert_eq!(stand.contact.outage().is_some(), is_away, "{waited} s");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_wait_that_was_asked_for_holds_for_those_who_come_later_and_ends_after_five_minutes() {
-        let stand = Stand::new();
-        stand.ends(Err(down(Some(86_400)))).await;
-        stand.clock.advance(Duration::from_secs(1));
-        let error = stand.contact.turn(&stand.call(30)).await.err().unwrap();
-        assert!(error.to_string().contains("HTTP 503"), "{error}");
-        stand.clock.advance(Duration::from_secs(298));
-        let call = stand.call(30);
-        let mut waits = std::pin::pin!(stand.contact.turn(&call));
-        assert!(is_done(&mut waits).await.is_none());
-        stand.clock.advance(Duration::from_secs(1));
-        assert!(is_done(&mut waits).await.unwrap().is_ok());
-    }
-
-    #[tokio::test]
-    async fn who_wants_a_fresh_answer_asks_at_once() {
-        let stand = Stand::new();
-        stand.ends(Err(down(Some(60)))).await;
-        let call = stand.call(30).fresh();
-        assert!(stand.contact.turn(&call).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn failures_of_one_moment_are_one_failure() {
-        let stand = Stand::new();
-        let call = stand.call(3_600);
-        let mut turns = Vec::new();
-        for _ in 0..200 {
-            turns.push(stand.contact.turn(&call).await.unwrap());
-        }
-        for mut turn in turns {
-            turn.asks();
-            let _ = turn.end::<()>(Err(down(None)));
-        }
-        // A quarter of a second, and what the jitter adds.
-        stand.clock.advance(Duration::from_millis(500));
-        let mut turn = std::pin::pin!(stand.contact.turn(&call));
-        assert!(is_done(&mut turn).await.is_some());
-    }
-
-    #[test]
-    fn a_clock_that_is_off_is_noticed_and_so_is_one_that_is_right_again() {
-        let stand = Stand::new();
-        let sent = Moment::of(&*stand.clock);
-        for (behind, is_off) in [(3, false), (30, true), (0, false)] {
-            let there = sent.wall + Duration::from_secs(behind);
-            stand.contact.compared(Offset::measured(sent, sent, there), false);
-            assert_eq!(stand.contact.state().clock_is_off, is_off, "{behind} s");
-        }
-    }
-}
+mod tests;

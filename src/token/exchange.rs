@@ -104,7 +104,10 @@ impl Exchange {
                 Some(token) => token,
                 None => self.subject.token(request, &call.clone().min_life(SUBJECT_LIFE)).await?,
             };
-            turn.asks();
+            if !turn.asks() {
+                last = Some(subject);
+                continue;
+            }
             match self.trouble.watch(turn.end(self.exchange_once(&subject, call).await)) {
                 Ok(issued) => return Ok(issued),
                 Err(error) => {

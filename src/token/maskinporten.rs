@@ -103,22 +103,29 @@ impl Maskinporten {
     async fn ask_once(&self, request: &TokenRequest, call: &Call) -> Result<AccessToken, Error> {
         let trouble = &self.trouble;
         let silent = || no_answer(Authority::Maskinporten);
-        let mut turn = trouble.contact().turn(call).await?;
-        turn.asks();
-        let endpoint = match trouble.unless(silent(), self.metadata.token_endpoint(call)).await {
-            Ok(endpoint) => endpoint,
-            Err(error) => return turn.end(Err(error)),
-        };
-        turn.pauses();
-        let signing = async {
-            let proven = self.credential.prove(call).await?;
-            let assertion = self.grant.assert(&proven, request, call).await?;
-            Ok::<_, Error>((proven, assertion))
-        };
-        let late = Error::Sign(sign::Error::Deadline);
-        let (proven, assertion) = trouble.unless(late, signing).await?;
-        turn.asks();
-        turn.end(trouble.unless(silent(), self.send(&endpoint, assertion, &proven, call)).await)
+        loop {
+            let mut turn = trouble.contact().turn(call).await?;
+            if !turn.asks() {
+                continue;
+            }
+            let endpoint = match trouble.unless(silent(), self.metadata.token_endpoint(call)).await {
+                Ok(endpoint) => endpoint,
+                Err(error) => return turn.end(Err(error)),
+            };
+            turn.pauses();
+            let signing = async {
+                let proven = self.credential.prove(call).await?;
+                let assertion = self.grant.assert(&proven, request, call).await?;
+                Ok::<_, Error>((proven, assertion))
+            };
+            let late = Error::Sign(sign::Error::Deadline);
+            let (proven, assertion) = trouble.unless(late, signing).await?;
+            // Else the grant would be old by the time it could be sent.
+            if turn.asks() {
+                let sending = self.send(&endpoint, assertion, &proven, call);
+                return turn.end(trouble.unless(silent(), sending).await);
+            }
+        }
     }
 
     fn signer_since(&self) -> Option<SystemTime> {
