@@ -67,7 +67,8 @@ impl Call {
         self
     }
 
-    /// No stored answer, good or bad, will do: a probe asks so.
+    /// No stored answer, good or bad, will do: a probe asks so. An authority that is known to be away is still asked by
+    /// one at a time, and when it wants to be.
     #[must_use]
     pub fn fresh(mut self) -> Self {
         self.fresh = true;

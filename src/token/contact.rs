@@ -2,7 +2,7 @@
 //! its clock.
 //!
 //! While it is away, one request at a time looks whether it is back, with growing pauses; everybody else waits for how
-//! that goes. So what an authority that is away gets to see does not grow with the number of tokens and callers.
+//! that goes, a probe that takes no stored answer, too. So what an authority that is away gets to see does not grow with the number of tokens and callers.
 
 use std::{
     fmt,
@@ -149,9 +149,6 @@ impl Contact {
         let mut state = self.locked();
         let State { away, trials, .. } = &mut *state;
         let Some(away) = away else { return Look::Ask { trial: None } };
-        if call.wants_fresh() {
-            return Look::Ask { trial: None };
-        }
         let now = self.clock.now();
         if away.not_before.max(now) >= call.deadline() {
             return Look::TooLate(away.outage());

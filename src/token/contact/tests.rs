@@ -144,12 +144,21 @@ async fn a_wait_that_was_asked_for_holds_for_those_who_come_later_and_ends_after
     assert!(is_done(&mut waits).await.unwrap().is_ok());
 }
 
+/// A loop of probes would be many requests to an authority that wants to be left alone.
 #[tokio::test]
-async fn who_wants_a_fresh_answer_asks_at_once() {
+async fn who_wants_a_fresh_answer_waits_like_everybody_else() {
     let stand = Stand::new();
     stand.ends(Err(down(Some(60)))).await;
+    let error = stand.contact.turn(&stand.call(30).fresh()).await.err().unwrap();
+    assert!(error.to_string().contains("HTTP 503"), "{error}");
+    stand.clock.advance(Duration::from_secs(60));
     let call = stand.call(30).fresh();
-    assert!(stand.contact.turn(&call).await.is_ok());
+    let mut trial = stand.contact.turn(&call).await.unwrap();
+    assert!(trial.asks());
+    let mut waits = std::pin::pin!(stand.contact.turn(&call));
+    assert!(is_done(&mut waits).await.is_none(), "one asks");
+    trial.end(Ok(())).unwrap();
+    assert!(is_done(&mut waits).await.unwrap().is_ok());
 }
 
 #[tokio::test]
