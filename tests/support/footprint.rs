@@ -56,11 +56,20 @@ impl fmt::Display for Taken {
     }
 }
 
-/// The processes that this one has started and not waited for.
+/// The processes that this one has started and that have not ended.
 pub(crate) fn children() -> Vec<u32> {
     let tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
+    let all =
+        lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<u32>>());
+    all.filter(|child| lives(*child)).collect()
+}
+
+/// Whether it is more than an exit code that somebody has yet to ask for.
+fn lives(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| !state.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The process of a library is this program again, under the name `segl`.
@@ -78,8 +87,15 @@ pub(crate) fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) 
 /// One of the things that are taken.
 type Share = fn(&Footprint) -> Option<usize>;
 
-/// Fails when more is taken at the last of these moments than at the first of them.
+/// Of fewer moments, a third is one or two: what came and went just then, and no middle.
+const ENOUGH: usize = 9;
+
+/// Fails when more is taken at the last of these moments than at the first of them. Says so when they are too few.
 pub(crate) fn nothing_grows(footprints: &[Footprint]) {
+    if footprints.len() < ENOUGH {
+        println!("{} moments: too few to say whether anything grows", footprints.len());
+        return;
+    }
     let third = footprints.len() / 3;
     let (first, last) = (&footprints[..third], &footprints[footprints.len() - third..]);
     let mid = |of: &[Footprint], what: Share| median(of.iter().filter_map(what));
@@ -92,19 +108,17 @@ pub(crate) fn nothing_grows(footprints: &[Footprint]) {
         ("descriptors of the library's process", |at| at.library?.descriptors, 4),
         ("memory of the library's process, KiB", |at| Some(at.library?.memory), 1024),
     ];
-    // Threads and connections come and go with the work; the few moments of a short run say less.
-    let times = if footprints.len() < 12 { 4 } else { 1 };
     let mut grown = Vec::new();
     println!("medians of the first and of the last {third} times:");
     for (name, what, slack) in rows {
         // Only its own user sees what a process has open that keeps its memory to itself.
-        if first.iter().filter_map(what).count() == 0 {
+        if [first, last].iter().any(|third| third.iter().filter_map(what).count() == 0) {
             println!("{name}: not to be seen by this user");
             continue;
         }
         let (before, after) = (mid(first, what), mid(last, what));
         println!("{name}: {before}, {after}");
-        if after > before + slack * times {
+        if after > before + slack {
             grown.push(name);
         }
     }
