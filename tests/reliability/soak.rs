@@ -139,6 +139,7 @@ async fn soak(fault: &FaultP11) {
     let mut lost = 0;
     let mut met = BTreeMap::<String, usize>::new();
     let (mut calm, mut slowest) = (vec![Footprint::now()], Duration::ZERO);
+    let mut times = vec![Instant::now()];
     while begin.elapsed() < time || calm.len() < 3 {
         for _ in 0..1 + chance.below(4) {
             let device = (chance.below(4) > 0).then(|| *chance.one_of(DEVICE));
@@ -163,6 +164,7 @@ async fn soak(fault: &FaultP11) {
         slowest = slowest.max(over.elapsed());
         load.all_renewed(LEFT).await;
         calm.push(Footprint::now());
+        times.push(Instant::now());
         let sessions = fault.calls("sessions");
         assert!(sessions <= LANES + 1, "{sessions} sessions are open");
     }
@@ -205,9 +207,10 @@ async fn soak(fault: &FaultP11) {
     assert_eq!(refusals.of("MP-124"), 0, "a wrong signature has been sent");
     assert_eq!(refusals.of("MP-012"), 0, "a grant has been sent twice");
     // The first fifth, and the moment before all faults at least, are left out.
-    let calm = &calm[calm.len().div_ceil(5)..];
+    let left_out = calm.len().div_ceil(5);
+    let (calm, times) = (&calm[left_out..], &times[left_out..]);
     nothing_grows(calm);
-    let slope = slope(calm, begin.elapsed());
+    let slope = slope(calm, times);
     println!("slope of the memory: {slope:.0} KiB an hour");
     assert!(begin.elapsed() < LONG || slope < SLOPE, "the memory grows");
 }
@@ -366,13 +369,14 @@ impl fmt::Display for Away {
 }
 
 /// The memory of this process against time, by the middle of all slopes between two moments (Theil, Sen).
-fn slope(moments: &[Footprint], time: Duration) -> f64 {
-    let hours = time.as_secs_f64() / 3600.0 / moments.len() as f64;
+fn slope(moments: &[Footprint], times: &[Instant]) -> f64 {
+    let moments: Vec<_> = moments.iter().zip(times).collect();
     let mut slopes = Vec::new();
-    for (at, first) in moments.iter().enumerate() {
-        for (later, second) in moments[at + 1..].iter().enumerate() {
+    for (at, (first, earlier)) in moments.iter().enumerate() {
+        for (second, later) in &moments[at + 1..] {
             let grown = second.own.memory as f64 - first.own.memory as f64;
-            slopes.push(grown / ((later + 1) as f64 * hours));
+            let hours = later.duration_since(**earlier).as_secs_f64() / 3600.0;
+            slopes.push(grown / hours);
         }
     }
     crate::footprint::median(slopes)
