@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    cell::{Cell, SOON},
+    cell::{Cell, LONGEST},
     rows::End,
     stand::{PIN, WRONG_PIN, call, pin},
 };
@@ -112,7 +112,7 @@ async fn one(cell: &mut Cell<'_>, case: &Case) -> Result<(), String> {
         // One that may be tried again is tried when the first pause is over.
         let begun = Instant::now();
         let mut asked = 0;
-        while asked < 3 || (tries_again && bench.calls("C_Login") - logins < 2 && begun.elapsed() < SOON) {
+        while asked < 3 || (tries_again && bench.calls("C_Login") - logins < 2 && begun.elapsed() < LONGEST) {
             if cell.ask(&signer).await.is_ok() {
                 return Err("signed, though no person has come".into());
             }

@@ -101,7 +101,6 @@ pub(crate) async fn lose_again_and_again(hsm: &mut impl Hsm, stand: &Stand, load
     show(&tally, &recoveries, rounds, ran_out, begin.elapsed());
     assert_eq!(counters.token.refused, 0, "the authority has refused a grant");
     assert!(tally.while_down > 0 && tally.failed > 0, "nobody noticed: {tally:?}");
-    assert!(recoveries.iter().all(|(time, _)| *time < Duration::from_secs(15)), "{recoveries:?}");
     println!("the first {WARM_UP} outages left out:");
     nothing_grows(&footprints[WARM_UP..]);
 }
