@@ -10,6 +10,7 @@
 //! hang. So nobody calls one directly: jobs are plain data, and cross a thread or the border of a process alike. What
 //! differs from one kind of device to another stands in its [`Profile`], in `hsm-profiles/`.
 
+mod authenticate;
 mod breaker;
 mod calls;
 mod code;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     Uri,
+    authenticate::is_logged_in,
     calls::{AttributeType, DeviceInfo, KeyType, Object, ObjectClass, Session, Slot},
     code::answered,
     detail,
@@ -14,7 +15,7 @@ use super::{
     login::DeviceId,
     object::{self, EC_PUBLIC, Values},
     pairing,
-    session::{Initialized, is_logged_in},
+    session::Initialized,
 };
 use crate::{jose::RsaPublicKey, sign::Error};
 

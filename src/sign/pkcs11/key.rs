@@ -9,6 +9,7 @@ use aws_lc_rs::signature::ParsedPublicKey;
 
 use super::{
     Uri,
+    authenticate::{asks_for_no_pin, is_logged_in, try_login},
     calls::{AttributeType, Failure, KeyType, Mechanism, Object, User},
     code::{answered, is},
     find,
@@ -18,7 +19,7 @@ use super::{
     mechanism::Hash,
     object::{self, Values},
     profile::{AlwaysAuth, ContextLogin, SignForm as Form},
-    session::{Connection, asks_for_no_pin, is_logged_in, try_login},
+    session::Connection,
 };
 use crate::sign::{Error, PinProblem, verify};
 

@@ -8,13 +8,13 @@ use secrecy::SecretString;
 use super::{
     super::{
         Pin, Uri,
+        authenticate::asks_for_no_pin,
         calls::{
             User, code_name,
             fake::{Fake, Outcome},
         },
         guard::{Guard, MOST_SPENT, PinRecords},
         login::{Guarded, LoginOutcome, LoginRequest},
-        session::asks_for_no_pin,
     },
     *,
 };
