@@ -26,12 +26,15 @@ const STARTS: u64 = 2;
 const FAILURES: u64 = 2;
 const SIGNATURES: u64 = 3;
 
-/// The shortest pause between two tries of a device that failed several times.
-const STEP: Duration = Duration::from_millis(250);
+/// Starts of a library that fails before there are pauses between them: one for a login that is refused, and three each
+/// for the three requests after which a device is left alone (it is started, initialized anew, started in a new process).
+const AT_ONCE: u64 = 10;
 
-/// Starts of a library that fails before there are pauses between them: a device is left alone after three requests have
-/// failed, and for each of them the library is started, initialized anew and started in a new process.
-const AT_ONCE: u64 = 9;
+/// Starts for each time that a device is asked whether it is back.
+const EACH: u64 = 3;
+
+/// The first pause between two such times, and the longest; each is twice the one before.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// Calls of the module for one request, at most.
 const CALLS: u64 = 300;
@@ -264,7 +267,7 @@ impl<'a> Cell<'a> {
             } else {
                 self.seen.starts_in_long = self.seen.starts_in_long.max(starts);
             }
-            let allowed = AT_ONCE + u64::try_from(time.as_millis() / STEP.as_millis()).unwrap();
+            let allowed = AT_ONCE + EACH * pauses(time);
             if starts > allowed {
                 return Err(format!("{starts} starts in {} ms", time.as_millis()));
             }
@@ -343,6 +346,18 @@ impl<'a> Cell<'a> {
         let is_own = matches!(error, Error::WrongSignature | Error::KeyChanged);
         if named || is_own { Ok(()) } else { Err(format!("it is not said what failed: {said}")) }
     }
+}
+
+/// How many pauses are over after this time.
+fn pauses(time: Duration) -> u64 {
+    let (mut pause, longest) = PAUSES;
+    let (mut over, mut number) = (pause, 0);
+    while over <= time {
+        pause = (pause * 2).min(longest);
+        over += pause;
+        number += 1;
+    }
+    number
 }
 
 /// Logins and starts so far.
