@@ -8,6 +8,8 @@
 //!     └──── a job went well ◀──── on trial ◀──── it answered ◀────┘
 //! ```
 //!
+//! To have found a key or a certificate is not yet a job that went well: the signature behind it may fail each time.
+//!
 //! There is one circuit for each device, and one for the library itself. After a refused PIN a circuit opens at once, and
 //! nothing is asked but who logs in ([`super::guard`]): that costs no try.
 
@@ -145,14 +147,16 @@ impl Breaker {
             (Verdict::Nothing, _) | (Verdict::Pin | Verdict::Failed { .. }, None) => return None,
             // A PIN for one signature stops its key alone.
             (Verdict::Pin, _) if request.is_none() => return None,
-            (Verdict::Alive, error) => {
+            (Verdict::Alive, _) => {
                 let name = answer.as_ref().ok().and_then(device_of);
                 if let Some(name) = name.filter(|_| whose.is_some()) {
                     self.circuit(&mut circuits, whose).name = name;
                 }
                 for whose in [&None, whose] {
-                    if let Some(circuit) = circuits.get_mut(whose) {
-                        circuit.is_alive(error.is_none());
+                    let Some(circuit) = circuits.get_mut(whose) else { continue };
+                    match answer {
+                        Ok(Answer::Key(_) | Answer::Certificates(_)) => circuit.let_in(),
+                        answer => circuit.is_alive(answer.is_ok()),
                     }
                 }
                 None

@@ -66,6 +66,17 @@ impl Circuit {
         }
     }
 
+    /// It showed what is on it. That is the end of a login that was refused, and nothing else: each request that a failed
+    /// signature leads to begins so, and a device that can do no more must not count as well in between.
+    pub(super) fn let_in(&mut self) {
+        if let State::Open(open) = &self.state
+            && matches!(open.error, Error::Pin { .. })
+        {
+            tracing::info!(device = %self.name, away_since = %clock::utc(open.since), "lets users log in again");
+            self.state = State::Closed;
+        }
+    }
+
     /// A job failed. Whether that has opened it.
     pub(super) fn failed(
         &mut self,

@@ -5,7 +5,10 @@ use crate::{
     clock::ManualClock,
     sign::{
         Fault, Retry,
-        pkcs11::login::{DeviceId, Login},
+        pkcs11::{
+            job::FoundKey,
+            login::{DeviceId, Login},
+        },
     },
 };
 
@@ -43,6 +46,12 @@ impl Desk {
             self.failed(whose, broken("C_Sign"));
         }
         assert!(self.away(whose).is_some());
+    }
+
+    fn shows_its_key(&self, whose: &Whose) {
+        let key = FoundKey { spki: Vec::new(), generation: 1, device: "A (1)".into() };
+        self.breaker.note(whose, &Ok(Answer::Key(key)), None);
+        self.breaker.note(whose, &Ok(Answer::Certificates(Vec::new())), None);
     }
 
     fn went_well(&self, whose: &Whose) {
@@ -151,6 +160,27 @@ fn one_that_answers_and_fails_again_is_on_trial_and_one_that_does_its_work_is_no
 }
 
 #[test]
+fn one_that_finds_its_key_each_time_and_cannot_sign_is_left_alone_too() {
+    for (whose, error) in [
+        (of("A"), broken("C_Sign")),
+        (None, Error::Host { module: "/opt/lib.so".into(), problem: "it crashed".into() }),
+    ] {
+        let desk = Desk::new();
+        let fails = || {
+            desk.shows_its_key(&of("A"));
+            desk.failed(&of("A"), error.clone()).map(|(whose, _)| whose)
+        };
+        assert_eq!((fails(), fails()), (None, None));
+        assert_eq!(fails(), Some(whose.clone()));
+        desk.shows_its_key(&of("A"));
+        assert!(desk.away(&of("A")).is_some(), "one that was asked before says nothing of now");
+        desk.probe(Ok(()));
+        assert_eq!(fails(), Some(whose), "and it stays on trial");
+        assert_eq!(desk.probe(Ok(())), Duration::from_millis(500));
+    }
+}
+
+#[test]
 fn a_library_that_fails_takes_all_its_devices_along_and_brings_them_back() {
     let desk = Desk::new();
     for _ in 0..3 {
@@ -204,6 +234,8 @@ fn a_refused_pin_stops_everybody_at_once_until_a_person_has_acted() {
     desk.breaker.note(&a, &Err(refused()), Some(request));
     desk.clock.advance(Duration::from_secs(1));
     assert!(matches!(desk.breaker.turn(&a, |_| false), Turn::Try(_)));
+    desk.shows_its_key(&a);
+    assert_eq!(desk.away(&a), None, "a key that was found behind the login is enough");
 }
 
 #[test]
