@@ -89,6 +89,13 @@ impl Circuit {
         if let State::Open(open) = &mut self.state {
             if !matches!(open.error, Error::Pin { .. }) {
                 open.error = error.clone();
+                return false;
+            }
+            // Whether the PIN is right has not been found out: the next one finds out, and not at once.
+            self.in_vain = self.in_vain.saturating_add(1);
+            let due = now + self.pause(pauses);
+            if let State::Open(open) = &mut self.state {
+                (open.due, open.request) = (due, None);
             }
             return false;
         }

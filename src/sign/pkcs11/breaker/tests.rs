@@ -29,6 +29,21 @@ struct Desk {
     clock: Arc<ManualClock>,
 }
 
+/// The login of the user at A.
+fn login() -> LoginRequest {
+    let device =
+        DeviceId { label: "A".into(), serial: "1".into(), manufacturer: String::new(), model: String::new() };
+    LoginRequest {
+        device,
+        login: Login::User,
+        count_low: false,
+        locked: false,
+        final_try: false,
+        pin_pad: false,
+        pin_length: (4, 8),
+    }
+}
+
 impl Desk {
     fn new() -> Self {
         let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
@@ -207,20 +222,9 @@ fn a_permit_that_is_dropped_goes_to_somebody_else() {
 fn a_refused_pin_stops_everybody_at_once_until_a_person_has_acted() {
     let desk = Desk::new();
     let a = of("A");
-    let device =
-        DeviceId { label: "A".into(), serial: "1".into(), manufacturer: String::new(), model: String::new() };
-    let request = LoginRequest {
-        device,
-        login: Login::User,
-        count_low: false,
-        locked: false,
-        final_try: false,
-        pin_pad: false,
-        pin_length: (4, 8),
-    };
     desk.breaker.note(&a, &Err(refused()), None);
     assert_eq!(desk.away(&a), None, "that was a PIN for one signature");
-    desk.breaker.note(&a, &Err(refused()), Some(request.clone()));
+    desk.breaker.note(&a, &Err(refused()), Some(login()));
     let before = Error::Pin { device: "A (1)".into(), problem: PinProblem::RefusedBefore };
     assert_eq!(desk.away(&a), Some(before.clone()));
     assert!(matches!(desk.breaker.due(), Ok(None)), "and nobody asks it behind their backs");
@@ -231,11 +235,27 @@ fn a_refused_pin_stops_everybody_at_once_until_a_person_has_acted() {
     drop(permit);
     assert_eq!(desk.away(&a), None);
     // Even if nobody saw a change, one job is let through now and then: who logs in decides.
-    desk.breaker.note(&a, &Err(refused()), Some(request));
+    desk.breaker.note(&a, &Err(refused()), Some(login()));
     desk.clock.advance(Duration::from_secs(1));
     assert!(matches!(desk.breaker.turn(&a, |_| false), Turn::Try(_)));
     desk.shows_its_key(&a);
     assert_eq!(desk.away(&a), None, "a key that was found behind the login is enough");
+}
+
+#[test]
+fn a_device_that_fails_while_a_corrected_pin_is_tried_is_tried_again_later_each_time() {
+    let desk = Desk::new();
+    let a = of("A");
+    desk.breaker.note(&a, &Err(refused()), Some(login()));
+    for pause in [500, 1000, 1000] {
+        let Turn::Try(permit) = desk.breaker.turn(&a, |_| true) else { panic!("it may be tried") };
+        assert!(desk.failed(&a, broken("C_OpenSession")).is_none());
+        drop(permit);
+        desk.clock.advance(Duration::from_millis(pause - 1));
+        assert!(matches!(desk.breaker.turn(&a, |_| true), Turn::Stop(Error::Pin { .. })));
+        desk.clock.advance(Duration::from_millis(1));
+    }
+    assert!(matches!(desk.breaker.turn(&a, |_| true), Turn::Try(_)));
 }
 
 #[test]
