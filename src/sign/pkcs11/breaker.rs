@@ -57,6 +57,12 @@ pub(super) enum Turn {
     Go,
     /// It is done, to find out whether a login is possible again. Nobody else's is, meanwhile.
     Try(Box<Permit>),
+    /// Somebody finds out just now whether a login is possible again.
+    Tried {
+        /// Since when, or longer.
+        since: Instant,
+        error: Error,
+    },
     /// The device is away.
     Away {
         /// When it is asked again; already over while it is being asked.
@@ -112,14 +118,15 @@ impl Breaker {
             if let Error::Pin { device, problem } = &open.error {
                 let may_try = open.due <= now || open.request.as_ref().is_some_and(&might_log_in);
                 if may_try && !open.is_asked {
-                    open.is_asked = true;
+                    (open.is_asked, open.due) = (true, open.due.min(now));
                     return Turn::Try(Box::new(Permit { breaker: self.clone(), whose: whose.clone() }));
                 }
                 let problem = match problem {
                     PinProblem::Refused(code) => refused_before(Some(code)),
                     other => other.clone(),
                 };
-                return Turn::Stop(Error::Pin { device: device.clone(), problem });
+                let error = Error::Pin { device: device.clone(), problem };
+                return if may_try { Turn::Tried { since: open.due, error } } else { Turn::Stop(error) };
             }
             let (due, probes) = (open.due, open.probes);
             let outage = circuit.outage(now);

@@ -76,7 +76,7 @@ impl Desk {
     fn away(&self, whose: &Whose) -> Option<Error> {
         match self.breaker.turn(whose, |_| false) {
             Turn::Go => None,
-            Turn::Away { error, .. } | Turn::Stop(error) => Some(error),
+            Turn::Away { error, .. } | Turn::Tried { error, .. } | Turn::Stop(error) => Some(error),
             Turn::Try(_) => panic!("a login may be tried"),
         }
     }
@@ -230,7 +230,10 @@ fn a_refused_pin_stops_everybody_at_once_until_a_person_has_acted() {
     assert!(matches!(desk.breaker.due(), Ok(None)), "and nobody asks it behind their backs");
     // A person has corrected it: one job finds out, and nobody else meanwhile.
     let Turn::Try(permit) = desk.breaker.turn(&a, |_| true) else { panic!("it may be tried") };
-    assert!(matches!(desk.breaker.turn(&a, |_| true), Turn::Stop(error) if error == before));
+    let asked = desk.clock.now();
+    desk.clock.advance(Duration::from_secs(1));
+    let turn = desk.breaker.turn(&a, |_| true);
+    assert!(matches!(turn, Turn::Tried { since, error } if since == asked && error == before));
     desk.went_well(&a);
     drop(permit);
     assert_eq!(desk.away(&a), None);

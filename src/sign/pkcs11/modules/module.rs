@@ -132,20 +132,19 @@ impl Module {
         let begun = self.clock.now();
         loop {
             let mut changes = self.breaker.changes();
-            let (due, probes, error) = match self.breaker.turn(whose, |request| logins.might_log_in(request))
-            {
-                Turn::Go => return Ok(None),
-                Turn::Try(permit) => return Ok(Some(permit)),
-                Turn::Stop(error) => return Err(error),
-                Turn::Away { due, probes, error } => (due, probes, error),
-            };
-            if !self.watch() {
-                // Nobody can be had to ask it: this caller does.
-                return Ok(None);
-            }
+            let (due, has_heard, error) =
+                match self.breaker.turn(whose, |request| logins.might_log_in(request)) {
+                    Turn::Go => return Ok(None),
+                    Turn::Try(permit) => return Ok(Some(permit)),
+                    Turn::Stop(error) => return Err(error),
+                    Turn::Tried { since, error } => (since, false, error),
+                    // Nobody can be had to ask it: this caller does.
+                    Turn::Away { .. } if !self.watch() => return Ok(None),
+                    Turn::Away { due, probes, error } => (due, *heard.get_or_insert(probes) != probes, error),
+                };
             let until = call.deadline().min(due.max(begun) + PATIENCE);
             let waits = call.priority() == Priority::Caller && !call.wants_at_once() && due < call.deadline();
-            if !waits || *heard.get_or_insert(probes) != probes || self.clock.now() >= until {
+            if !waits || has_heard || self.clock.now() >= until {
                 return Err(error);
             }
             tokio::select! {

@@ -37,6 +37,13 @@ impl Desk {
         Self { fake, clock, module: Arc::new(module), query }
     }
 
+    /// Its PIN is refused once.
+    async fn refuses(&self) {
+        self.fake.inside().logins = vec![super::super::super::calls::fake::Outcome::Answers(0xa0)].into();
+        let error = self.sign(self.call()).await.unwrap_err();
+        assert!(matches!(error, Error::Pin { .. }), "{error}");
+    }
+
     async fn sign(&self, call: Call) -> Result<Answer, Error> {
         sign(self.module.clone(), self.query.clone(), call).await
     }
@@ -169,8 +176,7 @@ async fn those_in_line_when_a_device_goes_away_do_not_each_find_that_out() {
 #[tokio::test]
 async fn a_refused_pin_is_not_tried_again_and_the_device_not_even_asked() {
     let desk = Desk::new();
-    desk.fake.inside().logins = vec![super::super::super::calls::fake::Outcome::Answers(0xa0)].into();
-    desk.sign(desk.call()).await.unwrap_err();
+    desk.refuses().await;
     let made = desk.made();
     for _ in 0..5 {
         let error = desk.sign(desk.call()).await.unwrap_err();
@@ -180,4 +186,40 @@ async fn a_refused_pin_is_not_tried_again_and_the_device_not_even_asked() {
     desk.clock.advance(Duration::from_secs(3));
     desk.sign(desk.call()).await.unwrap_err();
     assert_eq!(desk.fake.count("C_Login"), 1);
+}
+
+#[tokio::test]
+async fn who_comes_while_a_corrected_pin_is_tried_waits_to_hear_of_it() {
+    let desk = Desk::new();
+    desk.refuses().await;
+    let whose = Some(desk.query.uri.device());
+    let Turn::Try(permit) = desk.module.breaker.turn(&whose, |_| true) else { panic!("it may be tried") };
+    let made = desk.made();
+    for call in [desk.call().at_once(), desk.call().in_background()] {
+        let error = desk.sign(call).await.unwrap_err();
+        assert!(matches!(error, Error::Pin { .. }), "{error}");
+    }
+    let signing = tokio::spawn(sign(desk.module.clone(), desk.query.clone(), desk.call()));
+    tokio::task::yield_now().await;
+    assert_eq!(desk.made(), made, "nobody but the one tries it");
+    desk.module.breaker.note(&whose, &Ok(Answer::Deleted(0)), None);
+    drop(permit);
+    // Past the breaker, the record of tries still holds for a PIN that nobody has changed.
+    let error = signing.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Pin { .. }), "{error}");
+    assert!(desk.made() > made, "it was let through");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_pin_to_be_tried_does_not_wait_for_ever() {
+    let desk = Desk::new();
+    desk.refuses().await;
+    let whose = Some(desk.query.uri.device());
+    let Turn::Try(_permit) = desk.module.breaker.turn(&whose, |_| true) else { panic!("it may be tried") };
+    let signing = tokio::spawn(sign(desk.module.clone(), desk.query.clone(), desk.call()));
+    tokio::task::yield_now().await;
+    assert!(!signing.is_finished());
+    desk.clock.advance(PATIENCE);
+    let error = signing.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Pin { .. }), "{error}");
 }
