@@ -129,6 +129,7 @@ impl Breaker {
                 return if may_try { Turn::Tried { since: open.due, error } } else { Turn::Stop(error) };
             }
             let (due, probes) = (open.due, open.probes);
+            open.is_missed = true;
             let outage = circuit.outage(now);
             return outage.map_or(Turn::Go, |outage| Turn::Away { due, probes, error: Error::Away(outage) });
         }
@@ -207,6 +208,11 @@ impl Breaker {
             next = Some(next.map_or(open.due, |next| next.min(open.due)));
         }
         next.map_or(Ok(None), Err)
+    }
+
+    /// Whether somebody wanted the device since this was asked last.
+    pub(super) fn was_missed(&self, whose: &Whose) -> bool {
+        self.circuits().get_mut(whose).is_some_and(Circuit::was_missed)
     }
 
     /// What the device of a permit answered when it was asked.

@@ -40,8 +40,8 @@ pub(super) enum Job {
     Try { key: Uri, trial: Trial },
     /// Delete a key pair, certificates, or both from a device.
     Delete { device: Uri, doomed: Doomed },
-    /// Ask a device whether it is there, or the library.
-    Probe { device: Option<Uri> },
+    /// Ask a device whether it is there, or the library. `is_missed`: somebody wanted it since it was asked last.
+    Probe { device: Option<Uri>, is_missed: bool },
 }
 
 impl Job {
@@ -54,9 +54,14 @@ impl Job {
             Self::Store { device: uri, .. }
             | Self::Delete { device: uri, .. }
             | Self::Try { key: uri, .. } => Some(uri.device()),
-            Self::Probe { device } => device.clone(),
+            Self::Probe { device, .. } => device.clone(),
             Self::Provide { .. } => None,
         }
+    }
+
+    /// Whether it asks for a device that nobody wants: then no other may be worse off for it.
+    pub(super) fn is_for_nobody(&self) -> bool {
+        matches!(self, Self::Probe { device: Some(_), is_missed: false })
     }
 
     /// For log lines: what, never on what.

@@ -91,6 +91,7 @@ impl Owner {
     ) -> Result<Answer, Error> {
         match (job, make) {
             (Job::Sign(query), Some(make)) => self.sign(query, make, made, logins),
+            (job, _) if job.is_for_nobody() => Work::of(self).in_passing(job, logins),
             (job, _) => {
                 let device = job.device();
                 Work::of(self).twice(device.as_ref(), |work| work.attempt(job, logins))

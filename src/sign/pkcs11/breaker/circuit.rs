@@ -38,6 +38,8 @@ pub(super) struct Open {
     pub(super) is_asked: bool,
     /// How often it has been.
     pub(super) probes: u64,
+    /// Somebody was turned away since this was looked at last.
+    pub(super) is_missed: bool,
     /// The login that was refused, if that is what is the matter.
     pub(super) request: Option<LoginRequest>,
 }
@@ -162,6 +164,12 @@ impl Circuit {
         }
     }
 
+    /// Whether somebody was turned away since this was asked last.
+    pub(super) fn was_missed(&mut self) -> bool {
+        let State::Open(open) = &mut self.state else { return false };
+        std::mem::take(&mut open.is_missed)
+    }
+
     /// Nobody asks it any more.
     pub(super) fn release(&mut self) {
         if let State::Open(open) = &mut self.state {
@@ -191,7 +199,15 @@ impl Circuit {
         let pause = self.pause(pauses);
         tracing::warn!(device = %self.name, %error, again_in = ?pause, "is left alone");
         let (error, due) = (error.clone(), now + pause);
-        self.state = State::Open(Box::new(Open { error, since, due, is_asked: false, probes: 0, request }));
+        self.state = State::Open(Box::new(Open {
+            error,
+            since,
+            due,
+            is_asked: false,
+            probes: 0,
+            is_missed: false,
+            request,
+        }));
         self.failures.clear();
     }
 

@@ -36,8 +36,8 @@ pub(super) struct Link {
     pub(super) answered: bool,
     /// Jobs that the next process is to do, because a new one may find their device again.
     pub(super) parked: Vec<InFlight>,
-    /// The device that the last answer said is gone: `Some(None)` where it is the library.
-    gone: Option<Option<Uri>>,
+    /// What the last answer said is gone.
+    gone: Option<Gone>,
     /// Devices that this process has done something with.
     good: HashSet<Option<Uri>>,
     since: Instant,
@@ -46,6 +46,13 @@ pub(super) struct Link {
     /// Another process is to take its place: it is given no more jobs, as those would be lost with it.
     pub(super) is_leaving: bool,
     next: u64,
+}
+
+/// A device that is gone, or the library.
+struct Gone {
+    device: Option<Uri>,
+    /// Nobody wants it.
+    for_nobody: bool,
 }
 
 /// A job that the process has been given.
@@ -96,15 +103,19 @@ impl Link {
     /// Whether a new process should take its place: a device is gone for it, and nobody else waits for it.
     pub(super) fn is_at_a_loss(&self, now: Instant, profile: &Profile) -> bool {
         let renews = !self.parked.is_empty()
-            || self.gone.as_ref().is_some_and(|device| self.may_be_renewed(device.as_ref(), now, profile));
+            || self.gone.as_ref().is_some_and(|gone| self.may_be_renewed(gone, now, profile));
         self.in_flight.is_empty() && renews
     }
 
     /// A new process costs all other devices of the library their sessions, and some libraries minutes.
-    fn may_be_renewed(&self, device: Option<&Uri>, now: Instant, profile: &Profile) -> bool {
+    fn may_be_renewed(&self, gone: &Gone, now: Instant, profile: &Profile) -> bool {
         let age = now.since(self.since);
-        let others = self.good.iter().any(|other| other.as_ref() != device);
-        if others { age >= LOOK_AGAIN } else { age >= profile.errors.pauses().0 }
+        let others = self.good.iter().any(|other| *other != gone.device);
+        match (others, gone.for_nobody) {
+            (true, true) => false,
+            (false, false) => age >= profile.errors.pauses().0,
+            _ => age >= LOOK_AGAIN,
+        }
     }
 
     /// Gives the process a job. What it is to sign is made now: the device's turn has come, as far as can be told from
@@ -166,14 +177,15 @@ impl Link {
                 self.good.insert(device);
             }
             Err(error) if ladder.has(Rung::NewProcess, error) => {
+                let gone = Gone { device, for_nobody: flight.job.is_for_nobody() };
                 if ladder.is_by_process()
                     && flight.may_be_done_again(now)
-                    && self.may_be_renewed(device.as_ref(), now, profile)
+                    && self.may_be_renewed(&gone, now, profile)
                 {
                     self.parked.push(flight);
                     return Ok(None);
                 }
-                self.gone = Some(device);
+                self.gone = Some(gone);
             }
             Err(_) => {}
         }
@@ -230,3 +242,6 @@ impl InFlight {
         Ticket { job, make, made, logins, asked, deadline, reply, again }
     }
 }
+
+#[cfg(test)]
+mod tests;

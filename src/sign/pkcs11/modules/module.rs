@@ -212,7 +212,10 @@ impl Module {
     async fn probe(&self, permit: Permit) {
         let longest = self.profile.module.init_timeout() + self.profile.sign.call_timeout() * 2;
         let call = Call::within(&*self.clock, longest);
-        let job = Job::Probe { device: permit.whose().clone() };
+        let device = permit.whose().clone();
+        // All devices are concerned when it is the library.
+        let is_missed = device.is_none() || self.breaker.was_missed(&device);
+        let job = Job::Probe { device, is_missed };
         // It needs no login, and gets none.
         let logins = Arc::new(Guarded::new(self.guard.clone(), None, self.profile.clone()));
         let outcome = self.put(&call, job, None, logins, permit.whose()).await.map(drop);

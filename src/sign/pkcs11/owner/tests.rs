@@ -162,6 +162,24 @@ fn a_device_that_fails_for_good_costs_a_request_two_starts_at_most() {
 }
 
 #[test]
+fn a_device_that_nobody_wants_is_asked_for_without_cost_to_the_others() {
+    let desk = Desk::new(Profile::unknown());
+    desk.sign().unwrap();
+    let starts = desk.fake.count("C_Initialize");
+    let ask = |uri: &str, is_missed| {
+        desk.clock.advance(work::LOOK_AGAIN);
+        let probe = Job::Probe { device: Some(uri.parse().unwrap()), is_missed };
+        let guarded = Guarded::new(desk.guard.clone(), None, desk.profile.clone());
+        let _ = desk.owner.answer(&probe, None, None, &guarded);
+        desk.fake.count("C_Initialize") - starts
+    };
+    let absent = "pkcs11:token=absent";
+    assert_eq!([ask(absent, false), ask(absent, false), ask(absent, true)], [0, 0, 1]);
+    // Nothing else is open now: a library that has grown old in vain is started anew.
+    assert_eq!([ask(absent, false), ask(absent, false), ask(absent, false)], [2, 2, 3]);
+}
+
+#[test]
 fn nobody_finalizes_while_a_lane_is_inside() {
     let desk = Desk::new(Profile::unknown());
     desk.sign().unwrap();

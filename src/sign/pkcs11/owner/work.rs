@@ -54,6 +54,20 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Does a job that nobody waits for, once. When it fails, the next one may begin from the start, if that costs no
+    /// other device its sessions.
+    pub(super) fn in_passing(&mut self, job: &Job, logins: &dyn Logins) -> Result<Answer, Error> {
+        self.attempt(job, logins).inspect_err(|error| {
+            let Some(running) = &self.state.running else { return };
+            let is_old = self.owner.clock.now().since(running.library.since()) >= LOOK_AGAIN;
+            let is_alone = !running.library.has_others_than(job.device().as_ref());
+            let may_be = is_of_the_library(error) || (is_old && is_alone);
+            if may_be && self.owner.ladder.has(Rung::Reinitialize, error) {
+                self.stop();
+            }
+        })
+    }
+
     /// New sessions on the device of this key, which is found anew. With `logins`, a login that is gone is made again;
     /// without, it must be there still. A device that was put in anew is neither: the library is to be initialized
     /// before the next login, or some refuse the right PIN.
@@ -116,7 +130,7 @@ impl<'a> Work<'a> {
                 let connection = self.connect_to_write(device, logins)?;
                 provision::store(&connection, certificate).map(|stored| Answer::Stored(Box::new(stored)))
             }
-            Job::Probe { device } => {
+            Job::Probe { device, .. } => {
                 let library = &mut self.running()?.library;
                 match device {
                     Some(device) => library.probe(device)?,

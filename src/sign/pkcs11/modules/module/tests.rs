@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{
     super::{
-        super::{calls::fake::Fake, guard::PinRecords, job::KeyQuery},
+        super::{calls::fake::Fake, guard::PinRecords, job::KeyQuery, owner::LOOK_AGAIN},
         *,
     },
     *,
@@ -149,6 +149,29 @@ async fn a_crowd_waits_for_one_question_and_hears_its_answer() {
         assert!(matches!(error, Error::Away(_)), "{error}");
     }
     assert_eq!(desk.fake.count("C_Initialize") - starts, 1);
+}
+
+#[tokio::test]
+async fn only_a_device_that_somebody_wants_costs_the_others_their_sessions() {
+    let desk = Desk::new();
+    let absent: Uri = "pkcs11:token=absent;object=grant".parse().unwrap();
+    let whose = Some(absent.device());
+    let query = Arc::new(KeyQuery { uri: absent, algorithm: Algorithm::RS256 });
+    for _ in 0..3 {
+        sign(desk.module.clone(), query.clone(), desk.call()).await.unwrap_err();
+    }
+    desk.sign(desk.call()).await.unwrap();
+    let starts = desk.fake.count("C_Initialize");
+    let again = || desk.module.outages(&whose)[0].again;
+    let asked_once_more = async || {
+        let asked = desk.fake.count("C_GetSlotList");
+        desk.clock.advance(LOOK_AGAIN);
+        until(|| desk.fake.count("C_GetSlotList") > asked && again() > Duration::ZERO).await;
+        desk.fake.count("C_Initialize") - starts
+    };
+    assert_eq!([asked_once_more().await, asked_once_more().await], [0, 0]);
+    sign(desk.module.clone(), query, desk.call().at_once()).await.unwrap_err();
+    assert_eq!(asked_once_more().await, 1);
 }
 
 #[tokio::test]

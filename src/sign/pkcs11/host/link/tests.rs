@@ -1,0 +1,94 @@
+//! What is done with a process, by what it answers and when.
+
+use tokio::sync::oneshot;
+
+use super::{
+    super::{
+        super::{
+            guard::{Guard, PinRecords},
+            login::Guarded,
+        },
+        frame::{FromHost, answer_frames, decoded},
+    },
+    *,
+};
+use crate::{clock::ManualClock, sign::Sought};
+
+struct Desk {
+    link: Link,
+    clock: Arc<ManualClock>,
+    profile: Arc<Profile>,
+    logins: Arc<dyn Logins>,
+    /// The other end of the process's socket.
+    _theirs: Channel,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (clock, profile) = (ManualClock::at(std::time::UNIX_EPOCH), Arc::new(Profile::unknown()));
+        let guard = Guard::new(std::path::Path::new("/m.so"), PinRecords::Memory, clock.clone());
+        let logins = Arc::new(Guarded::new(Arc::new(guard), None, profile.clone()));
+        let (ours, theirs) = Channel::pair().unwrap();
+        let link = Link::over(ours, 0, clock.now());
+        Self { link, clock, profile, logins, _theirs: Channel::over(theirs) }
+    }
+
+    /// Gives the process a job; its number.
+    fn give(&mut self, job: Job) -> u64 {
+        let now = self.clock.now();
+        let ticket = Ticket {
+            job,
+            make: None,
+            made: None,
+            logins: self.logins.clone(),
+            asked: now,
+            deadline: now + Duration::from_secs(1000),
+            reply: Box::new(oneshot::channel().0),
+            again: false,
+        };
+        assert!(matches!(self.link.hand_over(ticket, now), Handed::Over));
+        self.link.next - 1
+    }
+
+    fn is_answered(&mut self, job: u64, answer: &Result<Answer, Error>) {
+        for frame in answer_frames(job, answer).unwrap() {
+            let FromHost::Piece { id, bytes, last } = decoded(&frame).unwrap() else { panic!("no piece") };
+            let ladder = Ladder::of(&self.profile);
+            let _ =
+                self.link.take_piece(id, bytes, last, self.clock.now(), (&self.profile, &ladder)).unwrap();
+        }
+    }
+
+    fn is_absent(&mut self, is_missed: bool) {
+        let job = self.give(probe("absent", is_missed));
+        let (sought, uri) = (Sought::Device, "pkcs11:token=absent".into());
+        self.is_answered(job, &Err(Error::NotFound { sought, uri, candidates: Vec::new() }));
+    }
+
+    fn is_at_a_loss(&self) -> bool {
+        self.link.is_at_a_loss(self.clock.now(), &self.profile)
+    }
+}
+
+fn device(label: &str) -> Uri {
+    format!("pkcs11:token={label}").parse().unwrap()
+}
+
+fn probe(label: &str, is_missed: bool) -> Job {
+    Job::Probe { device: Some(device(label)), is_missed }
+}
+
+#[test]
+fn a_device_that_nobody_wants_costs_no_other_its_process() {
+    let mut desk = Desk::new();
+    desk.is_absent(false);
+    assert!(!desk.is_at_a_loss());
+    desk.clock.advance(LOOK_AGAIN);
+    assert!(desk.is_at_a_loss(), "alone, it is looked for now and then");
+    let other = desk.give(probe("other", false));
+    desk.is_answered(other, &Ok(Answer::There));
+    desk.is_absent(false);
+    assert!(!desk.is_at_a_loss());
+    desk.is_absent(true);
+    assert!(desk.is_at_a_loss());
+}
