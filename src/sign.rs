@@ -37,7 +37,7 @@ use std::{
 use crate::{
     call::Call,
     certificate::Chain,
-    clock::BoxFuture,
+    clock::{BoxFuture, Instant},
     jose::{Algorithm, Header, KeyReference, RsaPublicKey},
 };
 
@@ -91,6 +91,17 @@ pub struct Health {
     /// What failed again and again and is left alone for a while: devices, libraries, members of a
     /// [`Failover`]. Empty when nothing is away.
     pub away: Vec<Outage>,
+    /// When a device that was away was last found to be back, whether or not anybody has asked it for anything since.
+    pub answered: Option<Instant>,
+}
+
+impl Health {
+    /// Whether trouble that was heard of at `heard` is over though nothing has been signed since: what was away is back.
+    pub(crate) fn has_ended(&self, trouble: &Error, heard: Instant) -> bool {
+        let has_answered = self.answered.is_some_and(|answered| answered > heard);
+        let is_over = matches!(trouble, Error::Away(_)) || (trouble.kind() == Fault::Device && has_answered);
+        is_over && self.away.is_empty()
+    }
 }
 
 /// Makes signatures with one private key.

@@ -80,7 +80,7 @@ use self::{
 use crate::{
     call::Call,
     certificate::{Certificate, Chain},
-    clock::BoxFuture,
+    clock::{BoxFuture, Instant},
     jose::{Algorithm, RsaPublicKey},
     sign::{Error, Health, Key, MakeMessage, Outage, Signed, Signer, verify},
 };
@@ -214,6 +214,11 @@ impl Device {
         self.module.get().map(|module| module.outages(&Some(self.uri.device()))).unwrap_or_default()
     }
 
+    /// When what was away of it was last found to be back.
+    fn answered(&self) -> Option<Instant> {
+        self.module.get()?.answered(&Some(self.uri.device()))
+    }
+
     /// The library, once it is there.
     fn module(&self) -> Result<&Arc<Module>, Error> {
         if let Some(module) = self.module.get() {
@@ -242,7 +247,7 @@ pub struct Pkcs11Signer {
     verify: bool,
     key: Mutex<Option<Found>>,
     signatures: AtomicU64,
-    trouble: Mutex<Option<Error>>,
+    trouble: Mutex<Option<(Error, Instant)>>,
 }
 
 impl fmt::Debug for Pkcs11Signer {
@@ -369,7 +374,7 @@ impl Pkcs11Signer {
             Ok(_) => *trouble = None,
             // A program that ends says nothing of the device.
             Err(Error::Closed) => {}
-            Err(error) => *trouble = Some(error.clone()),
+            Err(error) => *trouble = Some((error.clone(), self.device.modules.clock().now())),
         }
         outcome
     }
@@ -389,11 +394,16 @@ impl Signer for Pkcs11Signer {
     }
 
     fn health(&self) -> Health {
-        let away = self.device.outages();
+        let health = Health {
+            signatures: self.signatures.load(Ordering::Relaxed),
+            away: self.device.outages(),
+            answered: self.device.answered(),
+            ..Health::default()
+        };
         let trouble = lock(&self.trouble).clone();
         // It may have come back while nobody asked.
-        let trouble = trouble.filter(|error| !(away.is_empty() && matches!(error, Error::Away(_))));
-        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble, away, ..Health::default() }
+        let trouble = trouble.filter(|(error, heard)| !health.has_ended(error, *heard));
+        Health { trouble: trouble.map(|(error, _)| error), ..health }
     }
 
     fn pauses(&self) -> (Duration, Duration) {

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     call::Call,
     certificate::Chain,
-    clock::{BoxFuture, Clock, Moment, Spell},
+    clock::{BoxFuture, Clock, Instant, Moment, Spell},
     sign::{Error, Fault, Health, Key, MakeMessage, Signed, Signer},
 };
 
@@ -25,8 +25,15 @@ pub struct Watched {
 #[derive(Default)]
 struct Record {
     last_success: Option<SystemTime>,
-    trouble: Option<(Error, Spell)>,
+    trouble: Option<Trouble>,
     generation: Option<u64>,
+}
+
+struct Trouble {
+    error: Error,
+    /// When it was last heard of.
+    heard: Instant,
+    spell: Spell,
 }
 
 /// A device that has not answered a caller with less time than this has not shown anything.
@@ -55,7 +62,7 @@ impl Watched {
     fn worked(&self) {
         let mut record = self.record();
         record.last_success = Some(self.clock.wall());
-        if let Some((_, spell)) = record.trouble.take()
+        if let Some(Trouble { spell, .. }) = record.trouble.take()
             && spell.was_announced()
         {
             let lasted = spell.lasted(&*self.clock);
@@ -64,7 +71,8 @@ impl Watched {
     }
 
     fn failed(&self, error: &Error, asked: Moment) {
-        let waited = self.clock.now().since(asked.now);
+        let heard = self.clock.now();
+        let waited = heard.since(asked.now);
         let says_nothing = match error {
             Error::Deadline => waited < SILENCE,
             Error::KeyChanged => true,
@@ -74,12 +82,12 @@ impl Watched {
             return;
         }
         let mut record = self.record();
-        let (_, mut spell) = record.trouble.take().unwrap_or_else(|| (error.clone(), Spell::since(asked)));
+        let mut spell = record.trouble.take().map_or_else(|| Spell::since(asked), |trouble| trouble.spell);
         if spell.is_to_be_announced(&*self.clock) {
             let since = crate::clock::utc(spell.wall());
             tracing::warn!(signer = self.name, since, %error, "the signer is away");
         }
-        record.trouble = Some((error.clone(), spell));
+        record.trouble = Some(Trouble { error: error.clone(), heard, spell });
     }
 
     async fn watch<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -122,12 +130,12 @@ impl Signer for Watched {
         let health = self.signer.health();
         let record = self.record();
         // What was away may have come back while nobody asked.
-        let is_over = |error: &Error| health.away.is_empty() && matches!(error, Error::Away(_));
-        let trouble = record.trouble.as_ref().filter(|(error, _)| !is_over(error));
+        let lasts = |trouble: &&Trouble| !health.has_ended(&trouble.error, trouble.heard);
+        let trouble = record.trouble.as_ref().filter(lasts);
         Health {
             last_success: record.last_success,
-            trouble_since: trouble.map(|(_, spell)| spell.wall()),
-            trouble: trouble.map(|(error, _)| error.clone()).or(health.trouble),
+            trouble_since: trouble.map(|trouble| trouble.spell.wall()),
+            trouble: trouble.map(|trouble| trouble.error.clone()).or(health.trouble),
             ..health
         }
     }
@@ -158,6 +166,7 @@ mod tests {
     #[derive(Debug)]
     struct Device {
         error: Mutex<Option<Error>>,
+        answered: Mutex<Option<Instant>>,
         generation: AtomicU64,
         key: RsaPublicKey,
     }
@@ -190,7 +199,8 @@ mod tests {
         }
 
         fn health(&self) -> Health {
-            Health { signatures: 7, trouble: Some(Error::WrongSignature), ..Health::default() }
+            let answered = *self.answered.lock().unwrap();
+            Health { signatures: 7, trouble: Some(Error::WrongSignature), answered, ..Health::default() }
         }
     }
 
@@ -204,7 +214,8 @@ mod tests {
         fn new() -> Self {
             let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_000));
             let key = RsaPublicKey::new(&[0xC5; 256], &[1, 0, 1]);
-            let device = Arc::new(Device { error: Mutex::default(), generation: AtomicU64::new(1), key });
+            let (error, answered) = (Mutex::default(), Mutex::default());
+            let device = Arc::new(Device { error, answered, generation: AtomicU64::new(1), key });
             let watched = Watched::new("hsm", device.clone(), clock.clone());
             Self { clock, device, watched }
         }
@@ -267,6 +278,26 @@ mod tests {
         stand.shows_its_key().await;
         let health = stand.watched.health();
         assert_eq!((health.last_success, health.trouble_since), (at(1_001), None));
+    }
+
+    #[tokio::test]
+    async fn trouble_with_a_device_ends_when_it_answers_again_and_that_of_a_person_does_not() {
+        let wrong_pin =
+            Error::Pin { device: "A (1)".into(), problem: crate::sign::PinProblem::RefusedBefore };
+        for (error, since_then) in [(gone(), None), (wrong_pin, at(1_000))] {
+            let stand = Stand::new();
+            let before = stand.clock.now();
+            *stand.device.answered.lock().unwrap() = Some(before);
+            stand.fails_with(Some(error));
+            assert!(!stand.signs().await);
+            assert_eq!(stand.watched.health().trouble_since, at(1_000), "it has not answered since");
+            stand.clock.advance(Duration::from_secs(1));
+            *stand.device.answered.lock().unwrap() = Some(stand.clock.now());
+            assert_eq!(stand.watched.health().trouble_since, since_then);
+            stand.clock.advance(Duration::from_secs(1));
+            assert!(!stand.signs().await);
+            assert_eq!(stand.watched.health().trouble_since, at(1_000), "nothing has been signed between");
+        }
     }
 
     #[tokio::test]

@@ -164,7 +164,7 @@ impl Breaker {
                     let Some(circuit) = circuits.get_mut(whose) else { continue };
                     match answer {
                         Ok(Answer::Key(_) | Answer::Certificates(_)) => circuit.let_in(),
-                        answer => circuit.is_alive(answer.is_ok()),
+                        answer => circuit.is_alive(answer.is_ok(), now),
                     }
                 }
                 None
@@ -238,6 +238,12 @@ impl Breaker {
         let of = |whose: &Whose| circuits.get(whose).and_then(|circuit| circuit.outage(now));
         let own = if whose.is_some() { of(whose) } else { None };
         of(&None).into_iter().chain(own).collect()
+    }
+
+    /// When the library or this device, having been away, was last found to be back.
+    pub(super) fn answered(&self, whose: &Whose) -> Option<Instant> {
+        let circuits = self.circuits();
+        [&None, whose].into_iter().filter_map(|whose| circuits.get(whose)?.answered).max()
     }
 
     /// To be told of changes from now on.

@@ -21,6 +21,8 @@ pub(super) struct Circuit {
     failures: VecDeque<Instant>,
     /// How often it has been asked in vain since something went well.
     in_vain: u32,
+    /// When it was last found to be back.
+    pub(super) answered: Option<Instant>,
 }
 
 pub(super) enum State {
@@ -46,7 +48,7 @@ pub(super) struct Open {
 
 impl Circuit {
     pub(super) fn named(name: String) -> Self {
-        Self { name, state: State::Closed, failures: VecDeque::new(), in_vain: 0 }
+        Self { name, state: State::Closed, failures: VecDeque::new(), in_vain: 0, answered: None }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -54,13 +56,14 @@ impl Circuit {
     }
 
     /// It answered a job; `well`: as it should.
-    pub(super) fn is_alive(&mut self, well: bool) {
+    pub(super) fn is_alive(&mut self, well: bool, now: Instant) {
         if let State::Open(open) = &self.state {
             if !well {
                 return;
             }
             tracing::info!(device = %self.name, away_since = %clock::utc(open.since), "is back");
             self.state = State::Closed;
+            self.answered = Some(now);
         }
         self.failures.clear();
         if well {
@@ -146,6 +149,7 @@ impl Circuit {
             Ok(()) => {
                 tracing::info!(device = %self.name, away_since = %clock::utc(open.since), "answers again");
                 self.state = State::Closed;
+                self.answered = Some(now);
                 // On trial: the next failure opens it again, and for longer, unless something goes well before.
                 self.failures = (1..open_after).map(|_| now).collect();
                 self.in_vain = self.in_vain.saturating_add(1);

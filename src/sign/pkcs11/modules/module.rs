@@ -232,6 +232,11 @@ impl Module {
         self.breaker.outages(whose)
     }
 
+    /// When what was away of them was last found to be back.
+    pub(in super::super) fn answered(&self, whose: &Whose) -> Option<Instant> {
+        self.breaker.answered(whose)
+    }
+
     fn start(&self) -> Result<(), Error> {
         let mut threads = lock(&self.threads);
         if threads.is_some() {

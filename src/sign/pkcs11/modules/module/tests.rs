@@ -12,7 +12,14 @@ use super::{
     },
     *,
 };
-use crate::{clock::ManualClock, jose::Algorithm};
+use crate::{
+    clock::ManualClock,
+    jose::Algorithm,
+    sign::{
+        Signer, Watched,
+        pkcs11::{Device, Pkcs11Signer},
+    },
+};
 
 struct Desk {
     fake: Fake,
@@ -120,6 +127,27 @@ async fn it_is_found_when_it_is_back_though_nobody_asks_and_without_a_login() {
     assert_eq!(desk.fake.count("C_Login"), logins);
     desk.sign(desk.call()).await.unwrap();
     assert_eq!(desk.fake.count("C_Login"), logins + 1);
+}
+
+#[tokio::test]
+async fn a_signer_is_well_again_when_its_device_is_found_to_be_back_though_nobody_asks() {
+    let desk = Desk::new();
+    let pin = Pin::new(|| Ok(Some(SecretString::from("1234"))));
+    let device = Device::new(Modules::new(desk.clock.clone()), desk.query.uri.clone(), None, Some(pin));
+    assert!(device.module.set(desk.module.clone()).is_ok());
+    let signer = Arc::new(Pkcs11Signer::new(device, Algorithm::RS256).unwrap().without_verification());
+    let watched = Watched::new("hsm", signer, desk.clock.clone());
+    desk.fake.inside().always = Some(DEVICE_ERROR);
+    while watched.health().away.is_empty() {
+        watched.sign(&desk.call(), Box::new(|| b"m".to_vec())).await.unwrap_err();
+    }
+    let health = watched.health();
+    assert!(matches!(health.trouble, Some(Error::Device { .. })) && health.trouble_since.is_some());
+    desk.fake.inside().always = None;
+    desk.clock.advance(Duration::from_millis(250));
+    until(|| watched.health().away.is_empty()).await;
+    let health = watched.health();
+    assert_eq!((health.trouble, health.trouble_since), (None, None));
 }
 
 #[tokio::test]
