@@ -132,6 +132,9 @@ impl Module {
         let begun = self.clock.now();
         loop {
             let mut changes = self.breaker.changes();
+            if self.queue.is_closed() {
+                return Err(Error::Closed);
+            }
             let (due, has_heard, error) =
                 match self.breaker.turn(whose, |request| logins.might_log_in(request)) {
                     Turn::Go => return Ok(None),

@@ -162,6 +162,18 @@ async fn a_caller_with_time_left_gets_its_signature_when_the_device_is_back() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_device_that_is_away_is_told_when_the_program_ends() {
+    let desk = Desk::new();
+    desk.goes_away().await;
+    let signing = tokio::spawn(sign(desk.module.clone(), desk.query.clone(), desk.call()));
+    tokio::task::yield_now().await;
+    assert!(!signing.is_finished());
+    desk.module.close();
+    until(|| signing.is_finished()).await;
+    assert_eq!(signing.await.unwrap().unwrap_err(), Error::Closed);
+}
+
+#[tokio::test]
 async fn a_crowd_waits_for_one_question_and_hears_its_answer() {
     let desk = Desk::new();
     desk.goes_away().await;
