@@ -17,6 +17,9 @@ const MOST_REQUESTS: usize = 2000;
 /// Tokens whose end is remembered.
 const MOST_TOKENS: usize = 4096;
 
+/// Clients and their bad manners that are counted; what comes behind these is said of its request, and not counted.
+const MOST_LAPSES: usize = 4096;
+
 /// So many requests for one token ...
 const STORM: usize = 5;
 
@@ -205,10 +208,13 @@ impl Journal {
             entry.key = note.key;
             entry.life = note.life.filter(|_| entry.status < 400);
             for (manner, words) in manners {
-                let client = entry.client.clone().unwrap_or_default();
-                let (times, last) = self.lapses.entry((client, manner)).or_default();
-                *times += 1;
-                last.clone_from(&words);
+                // Whatever a request says its client is called: names are not to be had without limit.
+                let lapse = (entry.client.clone().unwrap_or_default(), manner);
+                if self.lapses.len() < MOST_LAPSES || self.lapses.contains_key(&lapse) {
+                    let (times, last) = self.lapses.entry(lapse).or_default();
+                    *times += 1;
+                    last.clone_from(&words);
+                }
                 entry.manners.push(words);
             }
         }
@@ -354,6 +360,22 @@ mod tests {
         let lapses = journal.lapses();
         assert_eq!((lapses.len(), lapses[0].manner, lapses[0].times), (1, Manner::RefreshStorm, 1));
         assert!(lapses[0].last.ends_with("refused (MP-250): asking again changes nothing"));
+    }
+
+    #[test]
+    fn the_lapses_are_bounded_and_those_that_are_known_are_counted_on() {
+        let mut journal = Journal::default();
+        let mut lapses = |client: usize| {
+            let mut note = note("1", "a:b");
+            note.client = Some(client.to_string());
+            note.wanted.clear();
+            journal.write(entry(0, 200), Some(note.clone()));
+            assert_eq!(journal.write(entry(0, 200), Some(note)).len(), 1);
+            (journal.lapses.len(), journal.lapses[&("0".into(), Manner::JtiTwice)].0)
+        };
+        let kept = (0..MOST_LAPSES + 5).map(&mut lapses).last();
+        assert_eq!(kept, Some((MOST_LAPSES, 1)));
+        assert_eq!(lapses(0), (MOST_LAPSES, 3));
     }
 
     #[test]
