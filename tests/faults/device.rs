@@ -1,9 +1,11 @@
 //! Devices that are odd, or come and go.
 
+use std::time::Duration;
+
 use segl::sign::{Error, Signer, Sought};
 
 use crate::{
-    faultp11::faulty,
+    faultp11::{IMPATIENT, faulty},
     faulty_module::sign,
     recovery::{assert_verifies, many, signs_again},
     softhsm::{call, good_pin},
@@ -112,6 +114,24 @@ fn what_a_device_does_not_say_of_itself_keeps_nobody_from_signing() {
             let signed = sign(&fault.signer(&modules)).await;
             assert_verifies(&fault, &signed.unwrap_or_else(|error| panic!("{script}: {error:?}")));
             modules.shutdown(&call()).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_device_that_hangs_when_it_is_asked_is_left_alone_for_longer() {
+    faulty("device::a_device_that_hangs_when_it_is_asked_is_left_alone_for_longer", async |fault| {
+        let pauses = "[errors]\nfirst_retry_ms = 3000\nlongest_retry_ms = 3000\n";
+        let modules = fault.modules_with(&format!("{IMPATIENT}{pauses}"));
+        let signer = fault.signer(&modules);
+        sign(&signer).await.unwrap();
+        fault.script(["C_SignInit * answer CKR_DEVICE_ERROR"]);
+        while signer.health().away.is_empty() {
+            sign(&signer).await.unwrap_err();
+        }
+        fault.script(["C_GetTokenInfo * hang"]);
+        while signer.health().away[0].again <= Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
 }

@@ -227,6 +227,10 @@ impl Breaker {
         let open_after = self.profile.errors.open_after;
         if let Some(circuit) = self.circuits().get_mut(&permit.whose) {
             circuit.probed(answered, open_after, now, pauses);
+            // Where it is the library, there are no others to be spared.
+            if permit.whose.is_some() {
+                circuit.heard(matches!(outcome, Err(Error::Deadline)), now);
+            }
         }
         drop(permit);
     }

@@ -12,6 +12,12 @@ use crate::{
 /// Failures longer ago than this do not count any more.
 const RECENT: Duration = Duration::from_secs(60);
 
+/// A device that does not answer at all holds up all others of its library: it is asked again after this time, and after
+/// twice as long each time it is silent again ...
+const AFTER_SILENCE: Duration = Duration::from_secs(5);
+/// ... up to this one.
+const LONGEST_AFTER_SILENCE: Duration = Duration::from_secs(300);
+
 /// What is known of one device, or of the library.
 pub(super) struct Circuit {
     /// As people know it.
@@ -42,6 +48,8 @@ pub(super) struct Open {
     pub(super) probes: u64,
     /// Somebody was turned away since this was looked at last.
     pub(super) is_missed: bool,
+    /// How often it has not answered at all, since it last did.
+    silences: u32,
     /// The login that was refused, if that is what is the matter.
     pub(super) request: Option<LoginRequest>,
 }
@@ -168,10 +176,23 @@ impl Circuit {
         }
     }
 
-    /// Whether somebody was turned away since this was asked last.
+    /// Whether it was silent when it was asked.
+    pub(super) fn heard(&mut self, is_silent: bool, now: Instant) {
+        let State::Open(open) = &mut self.state else { return };
+        if is_silent {
+            let pause = AFTER_SILENCE.saturating_mul(2_u32.saturating_pow(open.silences.min(20)));
+            open.due = open.due.max(now + pause.min(LONGEST_AFTER_SILENCE));
+            open.silences = open.silences.saturating_add(1);
+        } else {
+            open.silences = 0;
+        }
+    }
+
+    /// Whether somebody was turned away since this was asked last, and more can be done about it than to ask. After a
+    /// silence the process is another one already.
     pub(super) fn was_missed(&mut self) -> bool {
         let State::Open(open) = &mut self.state else { return false };
-        std::mem::take(&mut open.is_missed)
+        std::mem::take(&mut open.is_missed) && open.silences == 0
     }
 
     /// Nobody asks it any more.
@@ -210,6 +231,7 @@ impl Circuit {
             is_asked: false,
             probes: 0,
             is_missed: false,
+            silences: 0,
             request,
         }));
         self.failures.clear();

@@ -271,3 +271,23 @@ fn one_watches_at_a_time_and_only_while_something_is_away() {
     drop(watch);
     assert!(desk.breaker.watch().is_some());
 }
+
+#[test]
+fn a_device_that_is_silent_when_it_is_asked_is_asked_more_and_more_rarely() {
+    let desk = Desk::new();
+    let a = of("A");
+    desk.opened(&a);
+    let silent = |rounds: usize| -> Vec<u64> {
+        (0..rounds).map(|_| desk.probe(Err(Error::Deadline)).as_secs()).collect()
+    };
+    assert_eq!(silent(9), [0, 5, 10, 20, 40, 80, 160, 300, 300]);
+    assert!(desk.away(&a).is_some());
+    assert!(!desk.breaker.was_missed(&a), "its process has been started anew");
+    assert_eq!(desk.probe(Err(broken("C_OpenSession"))).as_secs(), 300);
+    assert_eq!(silent(2), [1, 5], "it has answered in between");
+    // All that the library has waits for it anyway.
+    let desk = Desk::new();
+    desk.opened(&None);
+    let waits: Vec<_> = (0..4).map(|_| desk.probe(Err(Error::Deadline)).as_secs()).collect();
+    assert_eq!(waits, [0, 0, 1, 1]);
+}

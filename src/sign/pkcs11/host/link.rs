@@ -64,7 +64,7 @@ pub(super) struct InFlight {
     pub(super) reply: Box<dyn Reply>,
     /// It was given to another process before that ended.
     pub(super) again: bool,
-    /// When it was given; later by the time that a person took to type a PIN.
+    /// When it was given; later by the time that a person took to type a PIN, or others took that went before.
     pub(super) sent: Instant,
     message: Option<(Vec<u8>, Instant)>,
     pieces: Pieces,
@@ -172,6 +172,10 @@ impl Link {
         let Some(flight) = self.in_flight.remove(&id) else { return Ok(None) };
         let device = flight.job.device();
         self.gone = None;
+        // A question is alone inside the library: as long as others are answered, it has not been begun.
+        for waiting in self.in_flight.values_mut().filter(|waiting| waiting.job.is_for_nobody()) {
+            waiting.sent = now;
+        }
         match &answer {
             Ok(_) => {
                 self.good.insert(device);
@@ -210,11 +214,22 @@ impl Link {
             _ => init,
         };
         let longest = self.in_flight.values().map(own).max().unwrap_or_default();
-        let late = self.in_flight.values().find(|flight| {
-            now.since(flight.sent) > limit + longest || (impatient && now >= flight.deadline)
+        let (_, late) = self.in_flight.iter().find(|(id, flight)| {
+            let most =
+                if self.is_held_up_by(**id, flight) { profile.sign.call_timeout() } else { limit + longest };
+            now.since(flight.sent) > most || (impatient && now >= flight.deadline)
         })?;
         let waited = now.since(late.sent).as_secs();
         Some(format!("hung in {} for {waited} s and was ended", late.job.name()))
+    }
+
+    /// Whether it is this job alone that others wait for, and one for which nobody waits. It starts no library anew: the
+    /// process has answered, so that is done.
+    fn is_held_up_by(&self, id: u64, flight: &InFlight) -> bool {
+        let is_short = |job: &Job| matches!(job, Job::Sign(_) | Job::Find(_) | Job::Probe { .. });
+        self.answered
+            && flight.job.is_for_nobody()
+            && self.in_flight.iter().all(|(other, in_flight)| *other >= id && is_short(&in_flight.job))
     }
 }
 

@@ -221,7 +221,14 @@ impl Module {
         let job = Job::Probe { device, is_missed };
         // It needs no login, and gets none.
         let logins = Arc::new(Guarded::new(self.guard.clone(), None, self.profile.clone()));
-        let outcome = self.put(&call, job, None, logins, permit.whose()).await.map(drop);
+        let asked = self.clock.now();
+        let outcome = match self.put(&call, job, None, logins, permit.whose()).await {
+            // It was silent until the process was ended.
+            Err(Error::Host { .. }) if self.clock.now().since(asked) >= self.profile.sign.call_timeout() => {
+                Err(Error::Deadline)
+            }
+            outcome => outcome.map(drop),
+        };
         self.breaker.probed(permit, &outcome);
     }
 

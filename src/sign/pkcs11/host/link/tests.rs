@@ -65,6 +65,12 @@ impl Desk {
         self.is_answered(job, &Err(Error::NotFound { sought, uri, candidates: Vec::new() }));
     }
 
+    /// Whether the process hangs after so many more times as long as one call may take.
+    fn hangs_after(&self, calls: u32) -> bool {
+        self.clock.advance(self.profile.sign.call_timeout() * calls + Duration::from_millis(1));
+        self.link.late(self.clock.now(), &self.profile, false).is_some()
+    }
+
     fn is_at_a_loss(&self) -> bool {
         self.link.is_at_a_loss(self.clock.now(), &self.profile)
     }
@@ -91,4 +97,33 @@ fn a_device_that_nobody_wants_costs_no_other_its_process() {
     assert!(!desk.is_at_a_loss());
     desk.is_absent(true);
     assert!(desk.is_at_a_loss());
+}
+
+#[test]
+fn a_question_that_nobody_waits_for_may_take_as_long_as_one_call_once_the_process_has_answered() {
+    let mut desk = Desk::new();
+    let first = desk.give(probe("other", false));
+    assert!(!desk.hangs_after(2), "the library is initialized");
+    desk.is_answered(first, &Ok(Answer::There));
+    let _silent = desk.give(probe("silent", false));
+    let _behind = desk.give(Job::Certificates(device("other")));
+    assert!(!desk.hangs_after(1), "it may have overtaken, and may take long");
+    desk.is_answered(2, &Ok(Answer::There));
+    assert!(!desk.hangs_after(0), "it may have begun only now");
+    assert!(desk.hangs_after(1));
+}
+
+#[test]
+fn a_question_is_not_to_blame_for_what_goes_before_it_or_starts_the_library_anew() {
+    for (before, is_missed) in [(true, false), (false, true)] {
+        let mut desk = Desk::new();
+        let first = desk.give(probe("other", false));
+        desk.is_answered(first, &Ok(Answer::There));
+        if before {
+            desk.give(probe("other", true));
+        }
+        desk.give(probe("silent", is_missed));
+        assert!(!desk.hangs_after(4));
+        assert!(desk.hangs_after(1));
+    }
 }
