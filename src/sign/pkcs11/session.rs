@@ -110,17 +110,17 @@ impl Initialized {
 
     /// Asks a device whether it is there, in a way that reaches it and needs no login.
     pub(super) fn probe(&mut self, uri: &Uri) -> Result<(), Error> {
-        let (slot, _) = self.find(uri)?;
+        let (slot, info) = self.find(uri)?;
         let probe = self.profile.errors.probe;
-        if let Some(open) = self.connection_in(slot) {
-            return ask(open.keeper().as_ref(), probe).map_err(|why| answered(&why));
+        if let Some(open) = self.connection_to(slot, &DeviceId::of(&info)) {
+            match ask(open.keeper().as_ref(), probe) {
+                // The session may be gone, and the device there: unless it allows no other, that can be found out.
+                Err(_) if !open.single => {}
+                outcome => return outcome.map_err(|why| answered(&why)),
+            }
         }
         let session = self.library.open(slot, access(&self.profile, false)).map_err(|why| answered(&why))?;
-        match ask(session.as_ref(), probe) {
-            // It wants a login first: then it is there.
-            Err(why) if is(&why, "CKR_USER_NOT_LOGGED_IN") => Ok(()),
-            outcome => outcome.map_err(|why| answered(&why)),
-        }
+        ask(session.as_ref(), probe).map_err(|why| answered(&why))
     }
 
     /// New sessions on the device of `old`, which go in the place of its own. Without `logins`, the login must be there
@@ -154,12 +154,17 @@ impl Initialized {
     pub(super) fn connect(&mut self, uri: &Uri, logins: &dyn Logins) -> Result<Arc<Connection>, Error> {
         let (slot, info) = self.find(uri)?;
         let device = DeviceId::of(&info);
-        if let Some(open) = self.connections.iter().find(|open| open.device == device && open.slot == slot) {
+        if let Some(open) = self.connection_to(slot, &device) {
             return Ok(open.clone());
         }
         let connection = Arc::new(Connection::open(&self.library, &self.profile, slot, &info, Some(logins))?);
         self.connections.push(connection.clone());
         Ok(connection)
+    }
+
+    /// This device, if it is open and still in this slot.
+    fn connection_to(&self, slot: Slot, device: &DeviceId) -> Option<&Arc<Connection>> {
+        self.connections.iter().find(|open| open.slot == slot && open.device == *device)
     }
 
     /// The open device in this slot.
@@ -228,9 +233,14 @@ impl Initialized {
 }
 
 fn ask(session: &dyn Session, probe: Probe) -> Result<(), Failure> {
-    match probe {
+    let outcome = match probe {
         Probe::Find => session.find(&[Attribute::class(ObjectClass::PrivateKey)], 1).map(drop),
         Probe::Random => session.random().map(drop),
+    };
+    match outcome {
+        // It wants a login first: then it is there.
+        Err(why) if is(&why, "CKR_USER_NOT_LOGGED_IN") => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -48,6 +48,8 @@ pub(in super::super) struct Inside {
     /// How each C_Login ended: who, and the code.
     pub(in super::super) log: Vec<(User, Option<u64>)>,
     pub(in super::super) logged_in: bool,
+    /// Another device of the same label has taken its place.
+    pub(in super::super) is_another: bool,
     sessions: usize,
     inside: usize,
     /// C_Finalize came while another call was on its way.
@@ -144,11 +146,11 @@ impl super::Library for Fake {
     }
 
     fn device_info(&self, _: Slot) -> Result<DeviceInfo, Failure> {
-        self.call("C_GetTokenInfo").map(|_| DeviceInfo {
+        self.call("C_GetTokenInfo").map(|inside| DeviceInfo {
             label: "ci".into(),
             manufacturer: "made up".into(),
             model: "made up".into(),
-            serial: "1".into(),
+            serial: if inside.is_another { "2" } else { "1" }.into(),
             // Initialized, has a PIN, wants a login.
             flags: 0x40c,
             max_sessions: Limit::Unlimited,

@@ -180,6 +180,27 @@ fn a_device_that_nobody_wants_is_asked_for_without_cost_to_the_others() {
 }
 
 #[test]
+fn a_device_is_asked_in_a_session_of_its_own_that_is_alive() {
+    let desk = Desk::new(Profile::unknown());
+    desk.sign().unwrap();
+    let ask = |keeper_answers: Outcome| {
+        let sessions = desk.fake.count("C_OpenSession");
+        // C_GetSlotList and C_GetTokenInfo come first.
+        desk.fake.inside().calls = [Outcome::Well, Outcome::Well, keeper_answers].into();
+        let probe = Job::Probe { device: Some(desk.query.uri.device()), is_missed: false };
+        let guarded = Guarded::new(desk.guard.clone(), None, desk.profile.clone());
+        let answer = desk.owner.answer(&probe, None, None, &guarded);
+        assert!(matches!(answer, Ok(Answer::There)), "{answer:?}");
+        desk.fake.count("C_OpenSession") - sessions
+    };
+    assert_eq!(ask(Outcome::Well), 0);
+    assert_eq!(ask(answers(USER_NOT_LOGGED_IN)), 0, "it is there, whatever became of the login");
+    assert_eq!(ask(answers(SESSION_HANDLE_INVALID)), 1, "it is there again");
+    desk.fake.inside().is_another = true;
+    assert_eq!(ask(Outcome::Well), 1, "the session that is open is the other one's");
+}
+
+#[test]
 fn nobody_finalizes_while_a_lane_is_inside() {
     let desk = Desk::new(Profile::unknown());
     desk.sign().unwrap();
