@@ -108,27 +108,40 @@ fn a_library_that_does_not_let_itself_be_ended_does_not_keep_a_program_from_endi
 #[test]
 fn a_library_that_only_a_new_process_revives_gets_one() {
     faulty("recovery::a_library_that_only_a_new_process_revives_gets_one", async |fault| {
-        // What is started within the request: in place, then a new process for the next; or that at once.
-        for (kind, starts, is_signed) in [("in-place", 2, false), ("process", 1, true)] {
-            let profile = format!("[errors]\nreinit_kind = \"{kind}\"\nfirst_retry_ms = 10\n");
-            let modules = fault.modules_with(&profile);
-            let signer = fault.signer(&modules);
-            sign(&signer).await.unwrap();
-            let (process, finalized) = (fault.calls("process"), fault.calls("C_Finalize"));
-            let until = fault.calls("C_Initialize") + starts;
-            fault.script([format!("C_SignInit * until-initialize {until} answer CKR_DEVICE_ERROR")]);
-            let outcome = sign(&signer).await;
-            assert_eq!(outcome.is_ok(), is_signed, "{kind}: {outcome:?}");
-            assert_verifies(&fault, &signs_again(&signer).await.unwrap());
-            assert_ne!(fault.calls("process"), process, "{kind}");
-            assert_eq!(fault.calls("C_Initialize"), until, "{kind}");
-            if kind == "process" {
-                let orderly = fault.calls("C_Finalize") - finalized;
-                assert!(orderly <= 1, "the old one may end in order, and none is initialized anew");
-            }
-            fault.behave();
-            modules.shutdown(&call()).await.unwrap();
+        let modules = fault.modules_with("[errors]\nfirst_retry_ms = 10\n");
+        let signer = fault.signer(&modules);
+        sign(&signer).await.unwrap();
+        let (process, starts) = (fault.calls("process"), fault.calls("C_Initialize"));
+        fault.script(["C_SignInit * answer CKR_DEVICE_ERROR"]);
+        let begun = Instant::now();
+        while fault.calls("process") == process {
+            assert!(sign(&signer).await.is_err());
+            assert!(begun.elapsed() < MOST, "no new process");
         }
+        assert!(fault.calls("C_Initialize") > starts + 1, "it was not initialized anew in place before");
+        fault.behave();
+        assert_verifies(&fault, &signs_again(&signer).await.unwrap());
+        modules.shutdown(&call()).await.unwrap();
+        assert_eq!(fault.wrong_pins(), 0);
+    });
+}
+
+#[test]
+fn a_library_whose_profile_wants_a_new_process_is_not_initialized_anew_in_place() {
+    let name = "recovery::a_library_whose_profile_wants_a_new_process_is_not_initialized_anew_in_place";
+    faulty(name, async |fault| {
+        let modules = fault.modules_with("[errors]\nreinit_kind = \"process\"\nfirst_retry_ms = 10\n");
+        let signer = fault.signer(&modules);
+        sign(&signer).await.unwrap();
+        let (process, finalized) = (fault.calls("process"), fault.calls("C_Finalize"));
+        let until = fault.calls("C_Initialize") + 1;
+        fault.script([format!("C_SignInit * until-initialize {until} answer CKR_DEVICE_ERROR")]);
+        assert_verifies(&fault, &sign(&signer).await.unwrap());
+        assert_ne!(fault.calls("process"), process);
+        assert_eq!(fault.calls("C_Initialize"), until);
+        let orderly = fault.calls("C_Finalize") - finalized;
+        assert!(orderly <= 1, "the old one may end in order, and none is initialized anew");
+        modules.shutdown(&call()).await.unwrap();
         assert_eq!(fault.wrong_pins(), 0);
     });
 }
