@@ -133,6 +133,11 @@ fn a_library_whose_profile_wants_a_new_process_is_not_initialized_anew_in_place(
         let modules = fault.modules_with("[errors]\nreinit_kind = \"process\"\nfirst_retry_ms = 10\n");
         let signer = fault.signer(&modules);
         sign(&signer).await.unwrap();
+        // A process that is younger than the first pause is not replaced.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(50) {
+            sign(&signer).await.unwrap();
+        }
         let (process, finalized) = (fault.calls("process"), fault.calls("C_Finalize"));
         let until = fault.calls("C_Initialize") + 1;
         fault.script([format!("C_SignInit * until-initialize {until} answer CKR_DEVICE_ERROR")]);

@@ -190,6 +190,8 @@ impl Link {
                     return Ok(None);
                 }
                 self.gone = Some(gone);
+                // Before whoever hears of it asks again: that is for the next process.
+                self.is_leaving |= self.is_at_a_loss(now, profile);
             }
             Err(_) => {}
         }

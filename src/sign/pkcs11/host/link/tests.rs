@@ -95,8 +95,9 @@ fn a_device_that_nobody_wants_costs_no_other_its_process() {
     desk.is_answered(other, &Ok(Answer::There));
     desk.is_absent(false);
     assert!(!desk.is_at_a_loss());
+    assert!(!desk.link.is_leaving);
     desk.is_absent(true);
-    assert!(desk.is_at_a_loss());
+    assert!(desk.is_at_a_loss() && desk.link.is_leaving, "it is given no more jobs");
 }
 
 #[test]
