@@ -196,7 +196,7 @@ impl Device {
     }
 
     async fn try_out(&self, trial: Trial, call: &Call) -> Result<Tried, Error> {
-        match self.ask(call, Job::Try { key: self.uri.clone(), trial }, None).await? {
+        match self.ask(call, Job::Try { key: self.uri().clone(), trial }, None).await? {
             Answer::Tried(tried) => Ok(*tried),
             other => Err(mismatched(&other)),
         }
