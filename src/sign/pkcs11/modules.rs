@@ -1,6 +1,7 @@
 //! The libraries of this process: one owner thread each, however many signers use it.
 
 mod module;
+mod noted;
 
 pub(super) use self::module::Module;
 

@@ -22,8 +22,9 @@ use super::{
         login::Guarded,
         owner::Owner,
         profile::Profile,
-        queue::{Queue, Reply, Ticket},
+        queue::{Queue, Ticket},
     },
+    noted::Noted,
     unusable,
 };
 use crate::{
@@ -347,35 +348,6 @@ impl Drop for Module {
         while handles.iter().any(|handle| !handle.is_finished()) && std::time::Instant::now() < end {
             thread::sleep(Duration::from_millis(1));
         }
-    }
-}
-
-/// The way back to who asked, past the breaker.
-struct Noted {
-    reply: oneshot::Sender<Result<Answer, Error>>,
-    /// None where it is the breaker that asked.
-    breaker: Option<Arc<Breaker>>,
-    queue: Arc<Queue>,
-    whose: Whose,
-    logins: Arc<Guarded>,
-}
-
-impl Reply for Noted {
-    fn is_gone(&self) -> bool {
-        self.reply.is_closed()
-    }
-
-    fn send(self: Box<Self>, answer: Result<Answer, Error>) {
-        let breaker = self.breaker.as_ref();
-        let opened = breaker.and_then(|breaker| breaker.note(&self.whose, &answer, self.logins.asked()));
-        if let Some((whose, error)) = opened {
-            let is_probe = |job: &Job| matches!(job, Job::Probe { .. });
-            let concerned = |job: &Job| !is_probe(job) && (whose.is_none() || job.device() == whose);
-            for ticket in self.queue.take_out(concerned) {
-                ticket.reply.send(Err(error.clone()));
-            }
-        }
-        Box::new(self.reply).send(answer);
     }
 }
 
