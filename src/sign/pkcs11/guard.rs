@@ -358,21 +358,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records = PinRecords::In(folder.path().to_owned());
         let guard = Arc::new(Guard::new(Path::new("/m.so"), records.clone(), SystemClock::shared()));
-        let device = DeviceId {
-            label: "A".into(),
-            serial: "e05ff6e461c5380f".into(),
-            manufacturer: String::new(),
-            model: String::new(),
-        };
-        let request = LoginRequest {
-            device,
-            login: Login::User,
-            count_low: false,
-            locked: false,
-            final_try: false,
-            pin_pad: false,
-            pin_length: (4, 8),
-        };
+        let request = LoginRequest::sample("A", "e05ff6e461c5380f");
         let profile = Arc::new(Profile::unknown());
         let log_in = |written, outcome| {
             let guard = Arc::new(Guard::new(Path::new("/m.so"), records.clone(), SystemClock::shared()));

@@ -381,6 +381,23 @@ impl Pin {
 }
 
 #[cfg(test)]
+impl LoginRequest {
+    /// The user's login at a device of this label and serial number, which says nothing bad of its PIN.
+    pub(super) fn sample(label: &str, serial: &str) -> Self {
+        let (manufacturer, model) = (String::new(), String::new());
+        Self {
+            device: DeviceId { label: label.to_owned(), serial: serial.to_owned(), manufacturer, model },
+            login: Login::User,
+            count_low: false,
+            locked: false,
+            final_try: false,
+            pin_pad: false,
+            pin_length: (4, 8),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 
@@ -392,22 +409,7 @@ mod tests {
     }
 
     fn request(final_try: bool) -> LoginRequest {
-        let device = DeviceId {
-            label: "A".into(),
-            serial: "1".into(),
-            manufacturer: String::new(),
-            model: String::new(),
-        };
-        let pin_length = (4, 8);
-        LoginRequest {
-            device,
-            login: Login::User,
-            count_low: final_try,
-            locked: false,
-            final_try,
-            pin_pad: false,
-            pin_length,
-        }
+        LoginRequest { count_low: final_try, final_try, ..LoginRequest::sample("A", "1") }
     }
 
     /// With a source that may ask a person, and answers `answer`.

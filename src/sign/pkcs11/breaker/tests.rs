@@ -3,13 +3,7 @@ use std::time::UNIX_EPOCH;
 use super::*;
 use crate::{
     clock::ManualClock,
-    sign::{
-        Fault, Retry,
-        pkcs11::{
-            job::FoundKey,
-            login::{DeviceId, Login},
-        },
-    },
+    sign::{Fault, Retry, pkcs11::job::FoundKey},
 };
 
 fn of(label: &str) -> Whose {
@@ -31,17 +25,7 @@ struct Desk {
 
 /// The login of the user at A.
 fn login() -> LoginRequest {
-    let device =
-        DeviceId { label: "A".into(), serial: "1".into(), manufacturer: String::new(), model: String::new() };
-    LoginRequest {
-        device,
-        login: Login::User,
-        count_low: false,
-        locked: false,
-        final_try: false,
-        pin_pad: false,
-        pin_length: (4, 8),
-    }
+    LoginRequest::sample("A", "1")
 }
 
 impl Desk {

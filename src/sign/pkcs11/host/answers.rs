@@ -117,10 +117,7 @@ fn tell(logins: &Channel, answer: &[u8]) -> Result<(), String> {
 mod tests {
     use super::{
         super::{
-            super::{
-                login::{DeviceId, Login, LoginRequest},
-                profile::Profile,
-            },
+            super::{login::LoginRequest, profile::Profile},
             HostProgram,
         },
         *,
@@ -141,21 +138,7 @@ mod tests {
         );
         let (ours, theirs) = Channel::pair().unwrap();
         let theirs = Channel::over(theirs);
-        let device = DeviceId {
-            label: "ci".into(),
-            serial: "1".into(),
-            manufacturer: String::new(),
-            model: String::new(),
-        };
-        let request = LoginRequest {
-            device,
-            login: Login::User,
-            count_low: false,
-            locked: false,
-            final_try: false,
-            pin_pad: false,
-            pin_length: (4, 8),
-        };
+        let request = LoginRequest::sample("ci", "1");
         let question = encoded(&LoginQuestion::Authorize { job: 0, request }).unwrap();
         let mut buffer = vec![0; 4096];
         let mut answer = || {
