@@ -29,6 +29,8 @@ mod odd_server;
 mod odd_servers;
 #[path = "end_to_end/outage.rs"]
 mod outage;
+#[path = "support/pkcs1.rs"]
+mod pkcs1;
 #[path = "end_to_end/readiness.rs"]
 mod readiness;
 #[path = "end_to_end/secrets.rs"]

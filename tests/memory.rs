@@ -17,6 +17,8 @@
 
 #[path = "memory/key_files.rs"]
 mod key_files;
+#[path = "support/pkcs1.rs"]
+mod pkcs1;
 #[path = "memory/search.rs"]
 mod search;
 

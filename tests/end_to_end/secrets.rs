@@ -4,15 +4,13 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use der::{
-    Decode, Encode, Sequence,
-    asn1::{OctetStringRef, UintRef},
-};
+use der::{Decode, Encode, asn1::OctetStringRef};
 use pkcs8::{PrivateKeyInfoRef, pkcs5::pbes2};
 use segl::sandbox::{Authority, Clients};
 
 use crate::{
     device,
+    pkcs1::Numbers,
     softhsm::{PIN, SoftHsm, alone},
     stand::{PID, Said, Stand, key},
 };
@@ -148,34 +146,13 @@ fn encrypted() -> String {
     pem::encode(&pem::Pem::new("ENCRYPTED PRIVATE KEY", info.to_der().unwrap()))
 }
 
-/// RFC 8017 appendix A.1.2: public numbers first.
-#[derive(Sequence)]
-struct PrivateKey<'a> {
-    version: u8,
-    modulus: UintRef<'a>,
-    public_exponent: UintRef<'a>,
-    private_exponent: UintRef<'a>,
-    prime_1: UintRef<'a>,
-    prime_2: UintRef<'a>,
-    exponent_1: UintRef<'a>,
-    exponent_2: UintRef<'a>,
-    coefficient: UintRef<'a>,
-}
-
 /// The private numbers of the key, in the spellings that a careless `Debug` or JWK would use.
 fn private_numbers() -> Vec<String> {
     let info = PrivateKeyInfoRef::from_der(key().serialized_der()).unwrap();
-    let numbers = PrivateKey::from_der(info.private_key.as_bytes()).unwrap();
-    let private = [
-        numbers.private_exponent,
-        numbers.prime_1,
-        numbers.prime_2,
-        numbers.exponent_1,
-        numbers.exponent_2,
-        numbers.coefficient,
-    ];
-    let spellings = |number: UintRef<'_>| {
-        let start = &number.as_bytes()[..12];
+    let numbers = Numbers::from_der(info.private_key.as_bytes()).unwrap();
+    let private = numbers.private().map(|(_, number)| number);
+    let spellings = |number: &[u8]| {
+        let start = &number[..12];
         let list = format!("{start:?}");
         [
             hex::encode(start),

@@ -1,12 +1,12 @@
 //! A key in every format that is read, and what of it is to be nowhere afterwards.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use der::{Decode, Encode, Sequence, asn1::UintRef};
+use der::{Decode, Encode};
 use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKeyChain};
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, pkcs5::pbes2};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 
-use super::{random, search::Needles};
+use super::{pkcs1::Numbers, random, search::Needles};
 
 /// The numbers as the program computes with them: what must be in memory to sign.
 pub(crate) const USED: &str = "numbers to sign with";
@@ -18,33 +18,6 @@ pub(crate) struct KeyFile {
     pub(crate) password: Option<String>,
     /// The numbers of the key as its file writes them, its text, its password.
     pub(crate) secrets: Needles,
-}
-
-/// PKCS#1 `RSAPrivateKey` (RFC 8017 appendix A.1.2).
-#[derive(Sequence)]
-struct Numbers<'a> {
-    version: u8,
-    modulus: UintRef<'a>,
-    public_exponent: UintRef<'a>,
-    private_exponent: UintRef<'a>,
-    prime_1: UintRef<'a>,
-    prime_2: UintRef<'a>,
-    exponent_1: UintRef<'a>,
-    exponent_2: UintRef<'a>,
-    coefficient: UintRef<'a>,
-}
-
-impl Numbers<'_> {
-    fn private(&self) -> [(&'static str, &[u8]); 6] {
-        [
-            ("d", self.private_exponent.as_bytes()),
-            ("p", self.prime_1.as_bytes()),
-            ("q", self.prime_2.as_bytes()),
-            ("dp", self.exponent_1.as_bytes()),
-            ("dq", self.exponent_2.as_bytes()),
-            ("qi", self.coefficient.as_bytes()),
-        ]
-    }
 }
 
 /// Writes a key (PKCS#8), with a password or without: the file, and whether it is encrypted.
