@@ -167,7 +167,7 @@ mod tests {
             "NTRN-1",
             "NTRNOR-1",
             "N:RNO-1",
-            "XXX:SE-1",
+            "QQQ:SE-1",
             "NT1NO-1",
             "NTRUS+-1",
             "NTRUS+lower-1",
