@@ -171,3 +171,36 @@ fn two_pins_that_differ_are_not_written() {
     assert!(screen.contains("the two are not the same") && screen.contains("ended with 2"), "{screen}");
     assert!(!terminal.folder.path().join("seal-pin").exists());
 }
+
+#[test]
+fn a_person_who_answers_a_few_questions_has_a_configuration_that_holds() {
+    let mut terminal = Terminal::with("init --out first.toml");
+    for (question, answer) in [
+        ("Number [1]: ", "4"),
+        ("1, 2 or 3", "2"),
+        ("Environment: test or prod [test]: ", ""),
+        ("file:PATH", "client.pem"),
+        ("a key begins with pkcs11: or file:", "file:key.pem"),
+        ("empty for none: ", "prompt"),
+        ("kid or certificate: ", "kid"),
+        ("kid, as Samarbeidsportalen shows it: ", "k-2026"),
+        ("empty if you do not know: ", "soon"),
+        ("a day is written as YYYY-MM-DD", "2099-05-01"),
+        ("Client id, from Samarbeidsportalen: ", "0b1c2d3e-0000-4000-8000-000000000003"),
+        ("Scope: ", "lorry"),
+        ("toll:movement/road/v2: ", "toll:movement/road/v2"),
+    ] {
+        terminal.type_after(question, &format!("{answer}\r"));
+    }
+    let screen = terminal.screen();
+    assert!(screen.contains("written: first.toml") && screen.contains("ended with 0"), "{screen}");
+    let written = fs::read_to_string(terminal.folder.path().join("first.toml")).unwrap();
+    for line in [
+        "environment  = \"test\"",
+        "kid_expires  = 2099-05-01",
+        "consumer_org = \"required\"",
+        "exchange     = \"customs\"",
+    ] {
+        assert!(written.contains(line), "{line}: {written}");
+    }
+}

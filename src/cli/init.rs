@@ -12,7 +12,11 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use self::{answers::Answers, dialogue::Dialogue, from::Taken};
+use self::{
+    answers::{Answers, Date},
+    dialogue::Dialogue,
+    from::Taken,
+};
 use super::{Context, failure::Failure};
 use crate::{
     config::Config,
@@ -47,7 +51,7 @@ pub(super) struct Command {
     kid: Option<String>,
     /// Day on which the registered key expires
     #[arg(long, value_name = "YYYY-MM-DD", requires = "kid")]
-    kid_expires: Option<String>,
+    kid_expires: Option<Date>,
     /// `token` for the certificate beside the key, or a PEM file
     #[arg(long, value_name = "token|FILE")]
     certificate: Option<String>,

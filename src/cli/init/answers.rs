@@ -1,3 +1,5 @@
+use std::{fmt, str::FromStr};
+
 use super::{Command, Who, dialogue::Dialogue, from::Taken};
 use crate::{
     cli::{Context, failure::Failure, keys},
@@ -28,9 +30,30 @@ pub(super) enum Environment {
     Issuer(String),
 }
 
+/// A day, as TOML has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Date(toml::value::Date);
+
+impl FromStr for Date {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<toml::value::Datetime>() {
+            Ok(toml::value::Datetime { date: Some(date), time: None, offset: None }) => Ok(Self(date)),
+            _ => Err("a day is written as YYYY-MM-DD".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    Kid { kid: String, expires: Option<String> },
+    Kid { kid: String, expires: Option<Date> },
     Certificate(String),
 }
 
@@ -197,7 +220,7 @@ fn identity(
     key: &str,
     dialogue: &mut Dialogue,
 ) -> Result<Identity, Failure> {
-    let by_kid = |kid: &String| Identity::Kid { kid: kid.clone(), expires: command.kid_expires.clone() };
+    let by_kid = |kid: &String| Identity::Kid { kid: kid.clone(), expires: command.kid_expires };
     let by_certificate = |place: &String| Identity::Certificate(place.clone());
     // An option goes before what another tool was told, which had no eSeal.
     let given = command.kid.as_ref().map(by_kid).or_else(|| command.certificate.as_ref().map(by_certificate));
@@ -229,8 +252,13 @@ fn identity(
         return dialogue.ask(question, usual_place, "--certificate").map(Identity::Certificate);
     }
     let kid = dialogue.ask("kid, as Samarbeidsportalen shows it", None, "--kid")?;
-    let expires =
-        dialogue.ask_maybe("Day on which it expires (YYYY-MM-DD); empty if you do not know", None)?;
+    let expires = loop {
+        let question = "Day on which it expires (YYYY-MM-DD); empty if you do not know";
+        match dialogue.ask_maybe(question, None)?.map(|day| day.parse()).transpose() {
+            Ok(expires) => break expires,
+            Err(why) => dialogue.say(&format!("  {why}")),
+        }
+    };
     Ok(Identity::Kid { kid, expires })
 }
 

@@ -66,7 +66,7 @@ fn client(answers: &Answers) -> String {
         Identity::Kid { kid, expires } => {
             line(&mut text, "kid", &quoted(kid), "the registered public key: segl keys jwk prints it");
             match expires {
-                Some(day) => line(&mut text, "kid_expires", day, "registered keys live one year"),
+                Some(day) => line(&mut text, "kid_expires", &day.to_string(), "registered keys live one year"),
                 None => text.push_str("# kid_expires = 2027-01-31      # the day that Samarbeidsportalen shows; segl doctor warns ahead of it\n"),
             }
         }
@@ -100,7 +100,7 @@ fn token(answers: &Answers) -> String {
 const COMMENTS: usize = 30;
 
 fn line(text: &mut String, key: &str, value: &str, comment: &str) {
-    let said = format!("{key:<11} = {value}");
+    let said = format!("{key:<12} = {value}");
     let comment = if comment.is_empty() { String::new() } else { format!("  # {comment}") };
     text.push_str(format!("{said:<COMMENTS$}{comment}").trim_end());
     text.push('\n');
@@ -127,7 +127,7 @@ mod tests {
             key: "pkcs11:token=CUSTOMS-A;object=grant-2026".into(),
             profile: Some("softhsm2".into()),
             pin: vec!["credential:hsm-pin".into(), "prompt".into()],
-            identity: Identity::Kid { kid: "k-2026".into(), expires: Some("2027-01-31".into()) },
+            identity: Identity::Kid { kid: "k-2026".into(), expires: Some("2027-01-31".parse().unwrap()) },
             client: "0b1c2d3e-0000-4000-8000-000000000002".into(),
             scopes: vec!["toll:movement/road/v2".into()],
             exchange: Some("customs"),
