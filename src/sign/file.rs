@@ -232,7 +232,6 @@ impl Signer for FileSigner {
 
     fn health(&self) -> Health {
         Health {
-            away: Vec::new(),
             signatures: self.shared.signatures.load(Ordering::Relaxed),
             trouble: self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..Health::default()

@@ -55,7 +55,7 @@ pub fn may_be_held(error: &Error) -> bool {
 }
 
 /// Other processes that have loaded `library` or opened a USB device or a TPM. Processes of other users show
-/// themselves only to root; on systems other than Linux there are none.
+/// themselves only to root.
 #[must_use]
 pub fn holders(library: &Path) -> Vec<Holder> {
     holders_besides(library, std::process::id())
@@ -116,7 +116,6 @@ mod tests {
 
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_process_that_has_the_file_loaded_is_named() {
         let program = fs::canonicalize("/bin/cat").unwrap();
