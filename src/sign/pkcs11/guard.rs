@@ -119,8 +119,8 @@ pub(super) struct Try {
 
 struct Kept {
     state: StateDir,
-    /// Of the record: that which it has, and that which it may still have.
-    names: [String; 2],
+    /// Of the record.
+    name: String,
     _lock: state::Guard,
 }
 
@@ -142,7 +142,7 @@ impl Guard {
         profile: &Profile,
     ) -> Result<Option<PinRecord>, PinProblem> {
         match self.open(profile)? {
-            Some(state) => read_any(&state, &self.names(request, profile)),
+            Some(state) => read(&state, &self.name(request, profile)),
             None => Ok(self.seen().get(&key(request)).and_then(|seen| seen.record.clone())),
         }
     }
@@ -156,16 +156,16 @@ impl Guard {
     ) -> Result<Try, PinProblem> {
         let kept = match self.open(profile)? {
             Some(state) => {
-                let names @ [name, _] = &self.names(request, profile);
+                let name = self.name(request, profile);
                 // A login that hangs is ended by then, or will never be.
                 let longest = profile.sign.call_timeout() * 2 + Duration::from_secs(5);
-                let _lock = lock(&state, name, longest)?;
-                Some(Kept { state, names: names.clone(), _lock })
+                let _lock = lock(&state, &name, longest)?;
+                Some(Kept { state, name, _lock })
             }
             None => None,
         };
         let known = match &kept {
-            Some(kept) => read_any(&kept.state, &kept.names)?,
+            Some(kept) => read(&kept.state, &kept.name)?,
             None => self.seen().get(&key(request)).and_then(|seen| seen.record.clone()),
         };
         if let (Some(known), TriedBy::Source(origin)) = (&known, &by)
@@ -262,8 +262,8 @@ impl Guard {
         }
     }
 
-    fn names(&self, request: &LoginRequest, profile: &Profile) -> [String; 2] {
-        PinRecord::new(&self.module, request).names(profile.login.lockout_scope)
+    fn name(&self, request: &LoginRequest, profile: &Profile) -> String {
+        PinRecord::new(&self.module, request).name(profile.login.lockout_scope)
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<(DeviceId, Login), Seen>> {
@@ -273,27 +273,20 @@ impl Guard {
 
 impl Try {
     fn write(&self, record: &PinRecord) -> Result<(), PinProblem> {
-        let Some(kept) = &self.kept else { return Ok(()) };
-        let [name, former] = &kept.names;
-        let written = record.written().map_err(|why| unreadable(&kept.state, name, &why))?;
-        kept.state.write(name, &written).map_err(|why| unusable(&why))?;
-        if former == name { Ok(()) } else { kept.state.remove(former).map_err(|why| unusable(&why)) }
+        let Some(Kept { state, name, .. }) = &self.kept else { return Ok(()) };
+        let written = record.written().map_err(|why| unreadable(state, name, &why))?;
+        state.write(name, &written).map_err(|why| unusable(&why))
     }
 }
 
 impl Kept {
     fn remove(&self) -> Result<(), PinProblem> {
-        self.names.iter().try_for_each(|name| self.state.remove(name).map_err(|why| unusable(&why)))
+        self.state.remove(&self.name).map_err(|why| unusable(&why))
     }
 }
 
 fn key(request: &LoginRequest) -> (DeviceId, Login) {
     (request.device.clone(), request.login)
-}
-
-fn read_any(state: &StateDir, names: &[String; 2]) -> Result<Option<PinRecord>, PinProblem> {
-    let [name, former] = names;
-    read(state, name)?.map_or_else(|| read(state, former), |record| Ok(Some(record)))
 }
 
 fn read(state: &StateDir, name: &str) -> Result<Option<PinRecord>, PinProblem> {
@@ -342,8 +335,6 @@ fn unreadable(state: &StateDir, name: &str, why: &str) -> PinProblem {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::{
         clock::SystemClock,
@@ -354,35 +345,27 @@ mod tests {
     };
 
     #[test]
-    fn a_refused_pin_that_was_kept_under_its_former_name_is_still_refused() {
+    fn the_next_process_knows_what_was_refused_and_two_tries_are_the_most_without_a_person() {
         let folder = tempfile::tempdir().unwrap();
         let records = PinRecords::In(folder.path().to_owned());
-        let guard = Arc::new(Guard::new(Path::new("/m.so"), records.clone(), SystemClock::shared()));
         let request = LoginRequest::sample("A", "e05ff6e461c5380f");
-        let profile = Arc::new(Profile::unknown());
         let log_in = |written, outcome| {
-            let guard = Arc::new(Guard::new(Path::new("/m.so"), records.clone(), SystemClock::shared()));
-            let logins = Guarded::new(guard, Some(Pin::in_file(written)), profile.clone());
+            let guard = Guard::new(Path::new("/m.so"), records.clone(), SystemClock::shared());
+            let pin = Some(Pin::in_file(written));
+            let logins = Guarded::new(Arc::new(guard), pin, Arc::new(Profile::unknown()));
             logins.authorize(&request)?;
             logins.ended(&request, &outcome);
             Ok(())
         };
         let refused = || LoginOutcome::Refused("CKR_PIN_INCORRECT".into());
-        let [name, former] = guard.names(&request, &profile);
-        assert_ne!(name, former);
-        let is_there = |name: &str| folder.path().join(name).exists();
-        let rename = || fs::rename(folder.path().join(&name), folder.path().join(&former)).unwrap();
-
         log_in(1, refused()).unwrap();
-        rename();
-        assert_eq!(records.all().unwrap().len(), 1);
         assert_eq!(log_in(1, refused()), Err(PinProblem::RefusedBefore));
         log_in(2, refused()).unwrap();
-        assert!(is_there(&name) && !is_there(&former));
-        assert_eq!(log_in(3, refused()), Err(PinProblem::RefusedBefore), "two tries are the most");
-        records.forget(&name).unwrap();
+        assert_eq!(log_in(3, refused()), Err(PinProblem::RefusedBefore));
+        let all = records.all().unwrap();
+        let [(name, _)] = all.as_slice() else { panic!("{all:?}") };
+        records.forget(name).unwrap();
         log_in(3, refused()).unwrap();
-        rename();
         log_in(4, LoginOutcome::Done).unwrap();
         assert!(records.all().unwrap().is_empty());
     }

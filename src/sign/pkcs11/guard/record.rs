@@ -123,7 +123,7 @@ impl PinRecord {
             return Err(format!("it is of version {}, and this program knows {VERSION}", record.version));
         }
         let scopes = [LockoutScope::Device, LockoutScope::Token];
-        let scope = scopes.into_iter().find(|scope| record.names(*scope).iter().any(|its| its == name));
+        let scope = scopes.into_iter().find(|scope| record.name(*scope) == name);
         record.scope = scope.ok_or("it is another device's")?;
         Ok(record)
     }
@@ -141,22 +141,13 @@ impl PinRecord {
     pub(super) fn name(&self, scope: LockoutScope) -> String {
         let is_known = scope == LockoutScope::Device || tells_devices_apart(&self.serial);
         let module = if is_known { "".into() } else { self.module.to_string_lossy() };
-        self.name_for(&module, scope)
-    }
-
-    /// Its name, and the one that it had while each library had records of its own: what stands there still counts.
-    pub(super) fn names(&self, scope: LockoutScope) -> [String; 2] {
-        [self.name(scope), self.name_for(&self.module.to_string_lossy(), scope)]
-    }
-
-    fn name_for(&self, module: &str, scope: LockoutScope) -> String {
         let label = if scope == LockoutScope::Device { "" } else { &self.label };
         let login = match self.login {
             Login::User => "user",
             Login::Signature => "signature",
         };
         let mut text = String::new();
-        for part in [module, &self.manufacturer, &self.model, &self.serial, label, login] {
+        for part in [&*module, &self.manufacturer, &self.model, &self.serial, label, login] {
             // With its length before it, so that no two sets of parts look the same.
             text.push_str(&format!("{}:{part}", part.len()));
         }
