@@ -80,9 +80,11 @@ fn module(profile: &Profile) -> Result<(), Problem> {
     ensure("module.env", !module.env.iter().any(|name| matches!(name.as_str(), "" | "*")), || {
         "names variables; * alone would be all of them".into()
     })?;
-    if let Some(secret) = module.variables().find(|name| environment::is_secret(name)) {
-        return refuse("module.env", format!("{secret} may hold a secret, which no library gets to see"));
-    }
+    no_secret("module.env_config", config)?;
+    no_secret("module.env_required", module.env_required.iter().map(String::as_str))?;
+    no_secret("module.env_default", module.env_default.keys().map(String::as_str))?;
+    no_secret("module.env", module.env.iter().map(String::as_str))?;
+    no_secret("module.reserved", placeholder::names(&module.reserved))?;
     let folder = Path::new(&module.working_directory);
     ensure(
         "module.working_directory",
@@ -205,6 +207,14 @@ fn variables<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Result<
     Ok(())
 }
 
+/// Of variables that the library gets to see.
+fn no_secret<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Result<(), Problem> {
+    let secret = names.into_iter().find(|name| environment::is_secret(name));
+    secret.map_or(Ok(()), |secret| {
+        refuse(key, format!("{secret} may hold a secret, which no library gets to see"))
+    })
+}
+
 /// Whether `name` may name a profile.
 pub(super) fn is_name(name: &str) -> bool {
     name.len() <= 64
@@ -257,6 +267,10 @@ sources = ["https://example.com/"]
             ("[module]\nenv = [\"A-*\"]", "module.env"),
             ("[module]\nenv = [\"*\"]", "module.env"),
             ("[module]\nenv = [\"CARD_PIN\"]", "module.env"),
+            ("[module]\nenv_config = \"CARD_PIN\"", "module.env_config"),
+            ("[module]\nenv_required = [\"CARD_PIN\"]", "module.env_required"),
+            ("[module.env_default]\nCARD_PIN = \"x\"", "module.env_default"),
+            ("[module]\nreserved = \"${CARD_PIN}\"", "module.reserved"),
             ("[module]\nworking_directory = \"card\"", "module.working_directory"),
             ("[module]\nmemory_limit_mb = 1", "module.memory_limit_mb"),
             ("[module]\ngroups = [\"\"]", "module.groups"),
