@@ -115,13 +115,12 @@ impl Host {
     pub(super) fn supervise(&self) {
         // However this thread ends, nobody is left waiting for it.
         let _close = self.queue.close_on_drop();
-        let mut failures = 0_u32;
+        let mut again = false;
         while self.queue.wait() {
             match self.start() {
                 Ok(mut child) => {
                     let end = self.serve(&mut child);
-                    let answered = self.bury(child, end, failures > 0);
-                    failures = if answered { 0 } else { failures.saturating_add(1) };
+                    again = !self.bury(child, end, again);
                 }
                 Err(error) => self.answer_all(&error),
             }
@@ -309,12 +308,13 @@ impl Host {
     }
 
     /// Ends what is left of a process and settles its jobs. Whether it had answered anything. `again`: the one before it
-    /// came to the same end.
+    /// had not.
     fn bury(&self, mut child: Child, end: End, again: bool) -> bool {
         let link = self.link().take();
         self.listen(&mut child);
         self.noise().end(self.clock.now(), &mut |line| self.say(line));
-        let died = matches!(end, End::Died);
+        let may_repeat = matches!(end, End::Died | End::Overgrown(..));
+        let closed = matches!(end, End::Asked);
         let is_idle = link.as_ref().is_some_and(|link| link.in_flight.is_empty());
         let farewell = match end {
             End::Overgrown(..) if is_idle => Some(SHORT_FAREWELL),
@@ -340,13 +340,15 @@ impl Host {
             (_, Err(why)) => format!("ended unexpectedly ({why})"),
         };
         let error = self.error(problem);
-        let closed = matches!(end, End::Asked);
-        if let End::AtALoss = end {
-            tracing::debug!(library = %self.path.display(), "a new process is to find the device again");
-        } else if again {
-            tracing::debug!(library = %self.path.display(), %error, "the library's process is gone, too");
-        } else if !closed {
-            tracing::warn!(library = %self.path.display(), %error, "the library's process is gone");
+        match end {
+            End::Asked => {}
+            End::AtALoss => {
+                tracing::debug!(library = %self.path.display(), "a new process is to find the device again");
+            }
+            _ if again => {
+                tracing::debug!(library = %self.path.display(), %error, "the library's process is gone, too");
+            }
+            _ => tracing::warn!(library = %self.path.display(), %error, "the library's process is gone"),
         }
         let Some(link) = link else {
             if !closed {
@@ -357,7 +359,7 @@ impl Host {
         // A key that is found by the next process is another one.
         self.generation.fetch_add(1, Ordering::AcqRel);
         for flight in link.in_flight.into_values() {
-            self.settle(flight, closed, died || matches!(end, End::Overgrown(..)), &error);
+            self.settle(flight, closed, may_repeat, &error);
         }
         for flight in link.parked {
             self.settle(flight, closed, true, &error);
@@ -365,13 +367,13 @@ impl Host {
         link.answered
     }
 
-    /// A job that changes nothing is done once more by the next process, when a crash took it along: it may have been
-    /// another one's fault.
-    fn settle(&self, mut flight: InFlight, closed: bool, died: bool, error: &Error) {
+    /// A job that changes nothing is done once more by the next process where `may_repeat`: that this one crashed or
+    /// outgrew its limit may have been another job's fault.
+    fn settle(&self, mut flight: InFlight, closed: bool, may_repeat: bool, error: &Error) {
         flight.logins.lost();
         if closed {
             flight.reply.send(Err(Error::Closed));
-        } else if flight.again || !flight.is_repeatable() || !died {
+        } else if flight.again || !flight.is_repeatable() || !may_repeat {
             flight.reply.send(Err(error.clone()));
         } else if flight.is_stale(self.clock.now()) {
             flight.reply.send(Err(Error::KeyChanged));

@@ -1,5 +1,5 @@
-//! What is asked of a PKCS#11 library and what comes back: plain data both ways, so that the same jobs can cross a
-//! thread today and a process boundary tomorrow. No type of the PKCS#11 binding stands here.
+//! What is asked of a PKCS#11 library and what comes back: plain data both ways, so that the same jobs cross a thread or
+//! the border of a process. No type of the PKCS#11 binding stands here.
 
 mod shown;
 

@@ -1,4 +1,4 @@
-//! The libraries of this process: one owner thread each, however many signers use it.
+//! The libraries of this process: each with one queue and its own threads or process, however many signers use it.
 
 mod module;
 mod noted;
@@ -125,11 +125,11 @@ impl Modules {
         }
     }
 
-    /// Ends the owner threads: each finishes the job at hand, closes its sessions and finalizes its library.
+    /// Ends all libraries: each finishes the jobs at hand, closes its sessions and is finalized.
     /// What still waits is answered with [`Error::Closed`].
     ///
     /// # Errors
-    /// [`Error::Deadline`] when a library does not return in time; its thread is left behind.
+    /// [`Error::Deadline`] when a library does not return in time; its threads are left behind.
     pub async fn shutdown(&self, call: &Call) -> Result<(), Error> {
         let mut ended = Ok(());
         for module in &self.all() {
@@ -143,7 +143,8 @@ impl Modules {
         ended
     }
 
-    /// The library at `path`, which must be there by now and in nobody else's hands. The first to ask for it says how it is driven.
+    /// The library at `path`, which must be there by now and in nobody else's hands. The first to ask for it says how it
+    /// is driven.
     pub(super) fn module(&self, path: &Path, profile: Option<&str>) -> Result<Arc<Module>, Error> {
         let missing = |why: std::io::Error| unusable(path, why.to_string());
         let path = fs::canonicalize(path).map_err(missing)?;
