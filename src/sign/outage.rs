@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::clock;
 
+/// Who does not answer at all holds up those who ask: it is left alone for so long at first, and at most.
+pub(super) const AFTER_SILENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// How long one is left alone that had failed so many times `before`: the first time as long as `first`, then twice as long
+/// each time, up to `longest`.
+pub(super) fn pause((first, longest): (Duration, Duration), before: u32) -> Duration {
+    longest.min(first.saturating_mul(2_u32.saturating_pow(before)))
+}
+
 /// A device, or the library in front of it, that failed and is left alone for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -6,14 +6,14 @@ use crate::{
     certificate::Certificate,
     clock::Instant,
     jose::RsaPublicKey,
-    sign::{Error, Fault, Key, Outage, PinProblem},
+    sign::{
+        Error, Fault, Key, Outage, PinProblem,
+        outage::{AFTER_SILENCE, pause},
+    },
 };
 
-/// A member that does not answer holds up those who ask it: it is asked again after this time, and after twice as long
-/// each time it is silent again ...
-const AFTER_SILENCE: Duration = Duration::from_secs(5);
-/// ... up to this one, which is also how long one rests that a person must mend.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How long one rests that a person must mend.
+const UNTIL_MENDED: Duration = Duration::from_secs(300);
 
 /// Where keys differ, certificates are looked at this often: one may have been renewed beside its key.
 const CERTIFICATES_ANEW: Duration = Duration::from_secs(600);
@@ -184,20 +184,17 @@ impl State {
             (_, Fault::Load) => return,
             // Where no try was spent, the source may be mended meanwhile.
             (Error::Pin { problem: Missing | Source(_) | Length(..) | Format(_), .. }, _) => {
-                Turn::After(now + LONGEST_PAUSE)
+                Turn::After(now + UNTIL_MENDED)
             }
             (Error::Pin { .. }, _) => Turn::Left,
-            (_, Fault::Configuration) => Turn::After(now + LONGEST_PAUSE),
+            (_, Fault::Configuration) => Turn::After(now + UNTIL_MENDED),
             // It says itself when it is asked again.
             (Error::Away(outage), _) => Turn::After(now + outage.again.max(pauses.0)),
             _ => {
-                let (first, longest) = match error {
-                    Error::Deadline => (AFTER_SILENCE, LONGEST_PAUSE),
-                    _ => pauses,
-                };
-                let doublings = standing.failures.min(16);
-                standing.failures = standing.failures.saturating_add(1);
-                Turn::After(now + longest.min(first.saturating_mul(2_u32.pow(doublings))))
+                let pauses = if error == Error::Deadline { AFTER_SILENCE } else { pauses };
+                let before = standing.failures;
+                standing.failures = before.saturating_add(1);
+                Turn::After(now + pause(pauses, before))
             }
         };
         let since = if let Error::Away(outage) = &error { outage.since } else { wall };

@@ -6,17 +6,14 @@ use std::{
 use super::super::login::LoginRequest;
 use crate::{
     clock::{self, Instant},
-    sign::{Error, Outage},
+    sign::{
+        Error, Outage,
+        outage::{AFTER_SILENCE, pause},
+    },
 };
 
 /// Failures longer ago than this do not count any more.
 const RECENT: Duration = Duration::from_secs(60);
-
-/// A device that does not answer at all holds up all others of its library: it is asked again after this time, and after
-/// twice as long each time it is silent again ...
-const AFTER_SILENCE: Duration = Duration::from_secs(5);
-/// ... up to this one.
-const LONGEST_AFTER_SILENCE: Duration = Duration::from_secs(300);
 
 /// What is known of one device, or of the library.
 pub(super) struct Circuit {
@@ -105,11 +102,8 @@ impl Circuit {
                 return false;
             }
             // Whether the PIN is right has not been found out: the next one finds out, and not at once.
-            self.in_vain = self.in_vain.saturating_add(1);
-            let due = now + self.pause(pauses);
-            if let State::Open(open) = &mut self.state {
-                (open.due, open.request) = (due, None);
-            }
+            open.request = None;
+            self.later(now, pauses);
             return false;
         }
         self.failures.retain(|failure| now.since(*failure) < RECENT);
@@ -130,17 +124,14 @@ impl Circuit {
         wall: SystemTime,
         pauses: (Duration, Duration),
     ) {
-        let is_pin = |open: &Open| matches!(open.error, Error::Pin { .. });
-        if !matches!(&self.state, State::Open(open) if is_pin(open)) {
-            return self.open(error, request, now, wall, pauses);
-        }
-        self.in_vain = self.in_vain.saturating_add(1);
-        let due = now + self.pause(pauses);
-        if let State::Open(open) = &mut self.state {
-            open.error = error.clone();
-            open.request = request;
-            open.due = due;
-            open.is_asked = false;
+        match &mut self.state {
+            State::Open(open) if matches!(open.error, Error::Pin { .. }) => {
+                open.error = error.clone();
+                open.request = request;
+                open.is_asked = false;
+                self.later(now, pauses);
+            }
+            _ => self.open(error, request, now, wall, pauses),
         }
     }
 
@@ -167,11 +158,7 @@ impl Circuit {
                 if !matches!(error, Error::Deadline | Error::Busy { .. }) {
                     open.error = error.clone();
                 }
-                self.in_vain = self.in_vain.saturating_add(1);
-                let due = now + self.pause(pauses);
-                if let State::Open(open) = &mut self.state {
-                    open.due = due;
-                }
+                self.later(now, pauses);
             }
         }
     }
@@ -180,8 +167,7 @@ impl Circuit {
     pub(super) fn heard(&mut self, is_silent: bool, now: Instant) {
         let State::Open(open) = &mut self.state else { return };
         if is_silent {
-            let pause = AFTER_SILENCE.saturating_mul(2_u32.saturating_pow(open.silences.min(20)));
-            open.due = open.due.max(now + pause.min(LONGEST_AFTER_SILENCE));
+            open.due = open.due.max(now + pause(AFTER_SILENCE, open.silences));
             open.silences = open.silences.saturating_add(1);
         } else {
             open.silences = 0;
@@ -221,7 +207,7 @@ impl Circuit {
         since: SystemTime,
         pauses: (Duration, Duration),
     ) {
-        let pause = self.pause(pauses);
+        let pause = pause(pauses, self.in_vain);
         tracing::warn!(device = %self.name, %error, again_in = ?pause, "is left alone");
         let (error, due) = (error.clone(), now + pause);
         self.state = State::Open(Box::new(Open {
@@ -237,8 +223,11 @@ impl Circuit {
         self.failures.clear();
     }
 
-    /// How long it is left alone now.
-    fn pause(&self, (first, longest): (Duration, Duration)) -> Duration {
-        longest.min(first.saturating_mul(2_u32.saturating_pow(self.in_vain.min(20))))
+    /// It was asked in vain, and is asked again later than the last time.
+    fn later(&mut self, now: Instant, pauses: (Duration, Duration)) {
+        self.in_vain = self.in_vain.saturating_add(1);
+        if let State::Open(open) = &mut self.state {
+            open.due = now + pause(pauses, self.in_vain);
+        }
     }
 }
