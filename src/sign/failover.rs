@@ -600,7 +600,9 @@ mod tests {
             failover.sign(&Call::new(&*clock), message()).await.unwrap();
         }
         assert_eq!(a.asked(), 0);
-        assert!(matches!(failover.health().trouble, Some(Error::Pin { .. })));
+        let health = failover.health();
+        assert!(matches!(health.trouble, Some(Error::Pin { .. })));
+        assert_eq!(health.away, [], "nobody is told when it is asked again");
         b.set(broken());
         assert!(failover.sign(&Call::new(&*clock), message()).await.is_err());
         assert_eq!(a.asked(), 0, "not even when it is the last");

@@ -282,13 +282,13 @@ impl State {
         self.announced.clone()
     }
 
-    /// Who is left alone, and since when.
+    /// Who is left alone for a while, and since when.
     pub(super) fn away(&self, now: Instant) -> Vec<Outage> {
         let outage = |(index, standing): (usize, &Standing)| {
             let again = match standing.turn {
                 Turn::After(at) => at.since(now),
-                Turn::Left => LONGEST_PAUSE,
-                Turn::Unasked | Turn::Ready => return None,
+                // Not for a while: its trouble says so.
+                Turn::Left | Turn::Unasked | Turn::Ready => return None,
             };
             let name = standing.key.as_ref().and_then(|key| key.device.clone());
             let said = standing.trouble.as_ref()?;
