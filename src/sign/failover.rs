@@ -46,7 +46,7 @@ pub struct Failover {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     signatures: AtomicU64,
-    trouble: Mutex<Option<Error>>,
+    trouble: Mutex<Option<(Error, Instant)>>,
 }
 
 impl fmt::Debug for Failover {
@@ -70,6 +70,13 @@ impl Failover {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, with what members know better by now.
+    fn state_as_known(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.look_again(|index| Some(self.members.get(index)?.health()));
+        state
     }
 
     fn member(&self, index: usize) -> Result<&Arc<dyn Signer>, Error> {
@@ -110,7 +117,7 @@ impl Failover {
     /// Asks those whose time has come for their keys, and for certificates where these decide.
     async fn look(&self, call: &Call) {
         let (due, any_ready) = {
-            let state = self.state();
+            let state = self.state_as_known();
             (state.due(self.clock.now()), state.any_ready())
         };
         if due.is_empty() {
@@ -282,7 +289,7 @@ impl Failover {
         match &outcome {
             Ok(_) => *trouble = None,
             Err(Error::Closed) => {}
-            Err(error) => *trouble = Some(error.clone()),
+            Err(error) => *trouble = Some((error.clone(), self.clock.now())),
         }
         outcome
     }
@@ -302,10 +309,20 @@ impl Signer for Failover {
     }
 
     fn health(&self) -> Health {
+        let (away, of_a_member) = {
+            let state = self.state_as_known();
+            (state.away(self.clock.now()), state.trouble())
+        };
+        let health = Health {
+            signatures: self.signatures.load(Ordering::Relaxed),
+            away,
+            answered: self.members.iter().filter_map(|member| member.health().answered).max(),
+            ..Health::default()
+        };
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let trouble = trouble.or_else(|| self.state().trouble());
-        let away = self.state().away(self.clock.now());
-        Health { signatures: self.signatures.load(Ordering::Relaxed), trouble, away, ..Health::default() }
+        // What was away may have come back while nobody asked.
+        let trouble = trouble.filter(|(error, heard)| !health.has_ended(error, *heard));
+        Health { trouble: trouble.map(|(error, _)| error).or(of_a_member), ..health }
     }
 
     fn pauses(&self) -> (Duration, Duration) {
@@ -404,6 +421,8 @@ mod tests {
         inside: Mutex<(Arc<FileSigner>, u64)>,
         mood: Mutex<Mood>,
         asked: AtomicU32,
+        /// When it was last found to be back, by somebody else.
+        answered: Mutex<Option<Instant>>,
     }
 
     impl Device {
@@ -416,6 +435,7 @@ mod tests {
                 inside: Mutex::new((signer, 1)),
                 mood: Mutex::new(Mood::Well),
                 asked: AtomicU32::new(0),
+                answered: Mutex::default(),
             })
         }
 
@@ -427,6 +447,11 @@ mod tests {
             let mut inside = self.inside.lock().unwrap();
             let signer = file_signer(&self.folder, pair, certificates, &self.clock);
             *inside = (signer, inside.1 + 1);
+        }
+
+        /// Somebody else finds it to be back.
+        fn is_found(&self) {
+            *self.answered.lock().unwrap() = Some(self.clock.now());
         }
 
         fn asked(&self) -> u32 {
@@ -493,7 +518,7 @@ mod tests {
         }
 
         fn health(&self) -> Health {
-            self.inside().0.health()
+            Health { answered: *self.answered.lock().unwrap(), ..self.inside().0.health() }
         }
     }
 
@@ -674,6 +699,39 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         failover.sign(&Call::new(&*clock), message()).await.unwrap();
         assert_eq!(failover.health().away, []);
+    }
+
+    #[tokio::test]
+    async fn devices_that_are_known_to_be_back_are_called_away_no_more_though_nobody_asks() {
+        let clock = clock();
+        let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));
+        let failover = failover(&[&a, &b], &clock);
+        a.set(broken());
+        b.set(broken());
+        failover.sign(&Call::new(&*clock), message()).await.unwrap_err();
+        let away = || (failover.health().away.len(), failover.health().trouble.is_some());
+        assert_eq!(away(), (2, true));
+        clock.advance(Duration::from_millis(1));
+        a.is_found();
+        assert_eq!(away(), (1, true));
+        b.is_found();
+        assert_eq!(away(), (0, false));
+    }
+
+    #[tokio::test]
+    async fn a_device_that_is_known_to_be_back_is_asked_before_its_pause_is_over() {
+        let clock = clock();
+        let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));
+        let failover = failover(&[&a, &b], &clock);
+        b.set(broken());
+        failover.sign(&Call::new(&*clock), message()).await.unwrap();
+        assert_eq!(b.asked(), 1);
+        clock.advance(Duration::from_millis(1));
+        failover.sign(&Call::new(&*clock), message()).await.unwrap();
+        assert_eq!(b.asked(), 0);
+        b.is_found();
+        failover.sign(&Call::new(&*clock), message()).await.unwrap();
+        assert_eq!(b.asked(), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     clock::Instant,
     jose::RsaPublicKey,
     sign::{
-        Error, Fault, Key, Outage, PinProblem,
+        Error, Fault, Health, Key, Outage, PinProblem,
         outage::{AFTER_SILENCE, pause},
     },
 };
@@ -35,9 +35,17 @@ struct Standing {
     turn: Turn,
     /// Since the last signature.
     failures: u32,
-    trouble: Option<Error>,
-    /// Since when it has failed (wall time).
-    since: Option<SystemTime>,
+    trouble: Option<Trouble>,
+}
+
+/// What is wrong with a member.
+#[derive(Debug)]
+struct Trouble {
+    error: Error,
+    /// When it was last heard of.
+    heard: Instant,
+    /// Since when it lasts (wall time).
+    since: SystemTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +71,7 @@ pub(super) struct Announced {
 
 impl State {
     pub(super) fn of(members: usize) -> Self {
-        let standing = || Standing {
-            key: None,
-            leaf: None,
-            turn: Turn::Unasked,
-            failures: 0,
-            trouble: None,
-            since: None,
-        };
+        let standing = || Standing { key: None, leaf: None, turn: Turn::Unasked, failures: 0, trouble: None };
         Self {
             members: std::iter::repeat_with(standing).take(members).collect(),
             current: None,
@@ -134,7 +135,6 @@ impl State {
         let Some(standing) = self.members.get_mut(index) else { return false };
         standing.turn = Turn::Ready;
         standing.trouble = None;
-        standing.since = None;
         let before = standing.key.replace(key.clone());
         let is_new = before.as_ref().is_none_or(|before| before.generation != key.generation);
         if is_new {
@@ -163,7 +163,18 @@ impl State {
         if let Some(standing) = self.members.get_mut(index) {
             standing.failures = 0;
             standing.trouble = None;
-            standing.since = None;
+        }
+    }
+
+    /// Members that are left alone may have been found to be back, by whoever asked them: as `health` has it, they are
+    /// asked again like those that nobody has asked.
+    pub(super) fn look_again(&mut self, health: impl Fn(usize) -> Option<Health>) {
+        for (index, standing) in self.members.iter_mut().enumerate() {
+            let (Turn::After(_), Some(trouble)) = (standing.turn, &standing.trouble) else { continue };
+            if health(index).is_some_and(|health| health.has_ended(&trouble.error, trouble.heard)) {
+                standing.turn = Turn::Unasked;
+                standing.trouble = None;
+            }
         }
     }
 
@@ -198,8 +209,8 @@ impl State {
             }
         };
         let since = if let Error::Away(outage) = &error { outage.since } else { wall };
-        standing.since = Some(standing.since.map_or(since, |before| before.min(since)));
-        standing.trouble = Some(error);
+        let since = standing.trouble.as_ref().map_or(since, |before| before.since.min(since));
+        standing.trouble = Some(Trouble { error, heard: now, since });
     }
 
     /// The member that signs: where all have the same key, the one that did so last, as long as it can; where keys
@@ -291,20 +302,20 @@ impl State {
                 Turn::Left | Turn::Unasked | Turn::Ready => return None,
             };
             let name = standing.key.as_ref().and_then(|key| key.device.clone());
-            let said = standing.trouble.as_ref()?;
-            let (device, error) = match said {
+            let Trouble { error, since, .. } = standing.trouble.as_ref()?;
+            let (device, error) = match error {
                 Error::Away(outage) => (Some(outage.device.clone()), outage.error.clone()),
                 other => (None, Box::new(other.clone())),
             };
             let device = name.or(device).unwrap_or_else(|| format!("device {} of this signer", index + 1));
-            Some(Outage { device, since: standing.since?, error, again })
+            Some(Outage { device, since: *since, error, again })
         };
         self.members.iter().enumerate().filter_map(outage).collect()
     }
 
     /// What is wrong with the first member that something is wrong with.
     pub(super) fn trouble(&self) -> Option<Error> {
-        self.members.iter().find_map(|standing| standing.trouble.clone())
+        self.members.iter().find_map(|standing| Some(standing.trouble.as_ref()?.error.clone()))
     }
 }
 
