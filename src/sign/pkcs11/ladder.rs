@@ -298,6 +298,13 @@ impl Ladder {
             .unwrap_or(Class::Device)
     }
 
+    /// Whether the profile says that nothing helps against `error`.
+    pub(super) fn is_fatal(&self, error: &Error) -> bool {
+        let Error::Device { function, code } = error else { return false };
+        let moved = self.moved.iter().find(|(moved, _)| moved.fits(function, code));
+        moved.is_some_and(|(_, class)| *class == Class::Caller)
+    }
+
     /// What `error` means; `None` when it says nothing of the device.
     pub(super) fn class_of(&self, error: &Error) -> Option<Class> {
         match error {

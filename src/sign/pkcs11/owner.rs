@@ -150,7 +150,11 @@ impl Owner {
         let Failed { generation, had_signed, error } = failed;
         let class = match self.ladder.class_of(&error) {
             // What a key has done before, it does not refuse for good: some libraries say so of a lost login.
-            Some(Class::Caller) if had_signed && matches!(error, Error::Device { .. }) => Class::SessionDead,
+            Some(Class::Caller)
+                if had_signed && matches!(error, Error::Device { .. }) && !self.ladder.is_fatal(&error) =>
+            {
+                Class::SessionDead
+            }
             Some(class) => class,
             None => return Err(error),
         };

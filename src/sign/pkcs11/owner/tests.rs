@@ -101,6 +101,7 @@ impl Owner {
     }
 }
 
+const ARGUMENTS_BAD: u64 = 0x07;
 const OPERATION_NOT_INITIALIZED: u64 = 0x91;
 const SESSION_HANDLE_INVALID: u64 = 0xb3;
 const USER_ALREADY_LOGGED_IN: u64 = 0x100;
@@ -143,6 +144,25 @@ fn a_login_that_is_lost_is_made_once_more_and_then_the_library_is_started_anew()
     desk.fake.inside().always = None;
     desk.sign().unwrap();
     assert_eq!(desk.fake.inside().log.iter().filter(|(_, code)| code.is_some()).count(), 0);
+}
+
+#[test]
+fn what_a_key_that_has_signed_refuses_is_asked_again_unless_the_profile_says_that_nothing_helps() {
+    for (code, fatal) in [
+        (ARGUMENTS_BAD, None),
+        (ARGUMENTS_BAD, Some("CKR_ARGUMENTS_BAD")),
+        (DEVICE_ERROR, None),
+        (DEVICE_ERROR, Some("C_SignInit:CKR_DEVICE_ERROR")),
+    ] {
+        let mut profile = Profile::unknown();
+        profile.errors.fatal = fatal.map(str::to_owned).into_iter().collect();
+        let desk = Desk::new(profile);
+        desk.sign().unwrap();
+        let before = desk.counts();
+        desk.fake.inside().calls.push_back(answers(code));
+        assert_eq!(desk.sign().is_ok(), fatal.is_none(), "{code:x} {fatal:?}");
+        assert_eq!(desk.counts() == before, fatal.is_some(), "{code:x} {fatal:?}");
+    }
 }
 
 #[test]
