@@ -112,14 +112,16 @@ fn stranger(judgement: &Judgement) -> Stranger {
 fn each_norwegian_issuer_and_generation_is_told_apart() {
     use Environment::{Production, Test};
     use Generation::{Seid1, Seid2};
+    use Issuer::{Buypass, Commfides};
     let seid1 = || Leaf::of("Testvirksomhet AS").serial_number("991825827");
-    for (leaf, organisation, ca, policy, generation, environment, storage) in [
+    for (leaf, organisation, ca, policy, generation, issuer, environment, storage) in [
         (
             seid1(),
             BUYPASS,
             "Buypass Class 3 Test4 CA 3",
             "2.16.578.1.26.1.0.3.2",
             Seid1,
+            Buypass,
             Test,
             Some(Storage::Soft),
         ),
@@ -129,6 +131,7 @@ fn each_norwegian_issuer_and_generation_is_told_apart() {
             "Buypass Class 3 CA 3",
             "2.16.578.1.26.1.3.5",
             Seid1,
+            Buypass,
             Production,
             Some(Storage::Hard),
         ),
@@ -138,6 +141,7 @@ fn each_norwegian_issuer_and_generation_is_told_apart() {
             "Buypass Class 3 CA G2 ST Business",
             "2.16.578.1.26.1.3.2",
             Seid2,
+            Buypass,
             Production,
             Some(Storage::Soft),
         ),
@@ -147,6 +151,7 @@ fn each_norwegian_issuer_and_generation_is_told_apart() {
             "Buypass Class 3 CA G2 HT Business",
             "2.16.578.1.26.1.3.5",
             Seid2,
+            Buypass,
             Production,
             Some(Storage::Hard),
         ),
@@ -156,6 +161,7 @@ fn each_norwegian_issuer_and_generation_is_told_apart() {
             "Buypass Class 3 Test4 CA G2 ST Business",
             "2.16.578.1.26.1.3.2",
             Seid2,
+            Buypass,
             Test,
             Some(Storage::Soft),
         ),
@@ -165,6 +171,7 @@ fn each_norwegian_issuer_and_generation_is_told_apart() {
             "Commfides Legal Person - G3",
             "2.16.578.1.29.13.210.1.0",
             Seid2,
+            Commfides,
             Production,
             None,
         ),
@@ -174,14 +181,12 @@ fn each_norwegian_issuer_and_generation_is_told_apart() {
             "Commfides Legal Person - G3 - TEST",
             "2.16.578.1.29.913.210.1.0",
             Seid2,
+            Commfides,
             Test,
             None,
         ),
     ] {
         let judgement = leaf.policies(&[policy]).alone(organisation, ca);
-        let Kind::Virksomhetssertifikat { issuer, .. } = judgement.kind else {
-            panic!("{ca}: {}", judgement.kind)
-        };
         assert_eq!(
             judgement.kind,
             Kind::Virksomhetssertifikat { generation, issuer, environment, storage },
