@@ -19,6 +19,7 @@ use std::{
 };
 
 use axum::{Router, extract::Path, http::StatusCode, routing::get};
+use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKeyChain};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
@@ -213,6 +214,38 @@ fn files_that_are_no_certificates_are_refused_politely() {
         let said = desk.segl(&["show", &desk.file(name, content)]);
         assert!(said.code == 2 && said.err.contains(expected), "{said:?}");
     }
+}
+
+#[test]
+fn a_protected_file_without_its_password_says_which_option_gives_it() {
+    let desk = Desk::new();
+    let ca = TestCa::ephemeral().unwrap();
+    let key = key();
+    let certificate = issued(&ca, &key, Profile::Seid2);
+    let file = desk.file("company.p12", pkcs12(&key, &certificate, "correct horse"));
+    let said = desk.segl(&["show", &file]);
+    assert!(said.code == 2 && said.err.contains("--password file:PATH"), "{said:?}");
+    let password = desk.file("password", "correct horse\n");
+    set_mode(&password, 0o600);
+    let said = desk.segl(&["show", &file, "--password", &format!("file:{password}")]);
+    assert!(said.code == 0 && said.out.contains("virksomhetssertifikat"), "{said:?}");
+    // The chain of a signer has no password that could be given.
+    desk.file("key.pem", pem(&certificate));
+    let chain = "schema = 1\n[signers.own]\nkey = \"file:key.pem\"\nchain = \"company.p12\"\n";
+    desk.file("segl.toml", chain);
+    let said = desk.segl(&["show", "own"]);
+    assert!(said.code == 2 && said.err.contains("take the certificates out of it as PEM"), "{said:?}");
+    assert!(!said.err.contains("--password"), "{said:?}");
+}
+
+/// A key and its certificate, as issuers deliver them.
+fn pkcs12(key: &KeyPair, certificate: &[u8], password: &str) -> Vec<u8> {
+    let certificate = p12_keystore::Certificate::from_der(certificate).unwrap();
+    let private = p12_keystore::PrivateKey::from_der(&key.serialize_der()).unwrap();
+    let entry = PrivateKeyChain::new("one", private, vec![certificate]);
+    let mut store = KeyStore::new();
+    store.add_entry("one", KeyStoreEntry::PrivateKeyChain(entry));
+    store.writer(password).encryption_iterations(2048).mac_iterations(2048).write().unwrap()
 }
 
 /// An authority with a name of its own.

@@ -121,7 +121,7 @@ impl Error {
                 "Give a file of certificates: PEM with BEGIN CERTIFICATE blocks, DER, .p7b or .p12."
             }
             Self::NoPassword => {
-                "Say where the password is found: --password file:PATH, credential:NAME, prompt."
+                "Give the password that was sent apart from the file, or take the certificates out of it as PEM."
             }
             Self::PasswordSource(_) => "See that the place of the password can be read.",
             Self::WrongPassword => "Use the password that was sent apart from the file.",

@@ -158,7 +158,13 @@ fn in_file(path: &Path, password: Option<Sources>) -> Result<Gathered, Failure> 
         Some(sources) => sources.read(&format!("Password of {shown}")).map_err(|why| why.to_string()),
         None => Ok(None),
     };
-    let container = Container::read(&file, &ask).map_err(|why| unreadable(path, &why))?;
+    let container = Container::read(&file, &ask).map_err(|why| match why {
+        certificate::Error::NoPassword => Failure::needs_person(
+            format!("{shown}: {why}"),
+            "Say where the password is found: --password file:PATH, credential:NAME, exec:COMMAND, prompt or env:NAME.",
+        ),
+        why => unreadable(path, &why),
+    })?;
     let mut notices = Vec::new();
     if container.trailing_bytes > 0 {
         notices.push(format!(
