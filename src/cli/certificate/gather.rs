@@ -26,7 +26,8 @@ pub(super) struct Target {
     #[arg(value_name = "FILE|URI|NAME")]
     target: String,
     /// Where the password of a PKCS#12 file is found: file:PATH, credential:NAME, exec:COMMAND, prompt, env:NAME; for a
-    /// device its PIN, which few ask for before they show certificates [default: the signer's pin; else prompt]
+    /// device its PIN, which few ask for before they show certificates [default: the pin of a signer whose key is that
+    /// file, else prompt; none for a device]
     #[arg(long, value_name = "SOURCE", value_parser = secret_source, visible_alias = "pin")]
     password: Option<SecretSource>,
 }
