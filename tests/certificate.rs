@@ -229,6 +229,8 @@ fn a_protected_file_without_its_password_says_which_option_gives_it() {
     set_mode(&password, 0o600);
     let said = desk.segl(&["show", &file, "--password", &format!("file:{password}")]);
     assert!(said.code == 0 && said.out.contains("virksomhetssertifikat"), "{said:?}");
+    // It was decrypted with the rest.
+    assert!(said.out.contains("holds a private key, too, of which no use was made"), "{said:?}");
     // The chain of a signer has no password that could be given.
     desk.file("key.pem", pem(&certificate));
     let chain = "schema = 1\n[signers.own]\nkey = \"file:key.pem\"\nchain = \"company.p12\"\n";

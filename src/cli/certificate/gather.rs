@@ -174,7 +174,7 @@ fn in_file(path: &Path, password: Option<Sources>) -> Result<Gathered, Failure> 
         ));
     }
     if container.holds_private_key {
-        notices.push("the file holds a private key, too, which was not looked at".into());
+        notices.push("the file holds a private key, too, of which no use was made".into());
     }
     Ok(Gathered { certificates: container.certificates, issuers: Vec::new(), notices })
 }
