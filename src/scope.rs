@@ -114,7 +114,7 @@ impl Holder {
     pub fn of(name: &str) -> Self {
         match named(name) {
             Some(scope) => scope.holder,
-            None if name.starts_with("toll:eu/") => Self::Eseal,
+            None if name.starts_with(EUROPEAN) => Self::Eseal,
             None => Self::Client,
         }
     }
@@ -179,6 +179,18 @@ pub fn meant(name: &str) -> Option<&'static Scope> {
         .map(|(_, scope)| scope)
 }
 
+/// The scope that opens the same to the other kind of holder: Customs has nearly each of its scopes twice, `toll:…` and
+/// `toll:eu/…`. `None` when there is none.
+#[must_use]
+pub fn twin(name: &str) -> Option<String> {
+    let twin = match name.strip_prefix(EUROPEAN) {
+        Some(rest) => format!("toll:{rest}"),
+        None => format!("{EUROPEAN}{}", name.strip_prefix("toll:")?),
+    };
+    // Of a scope that is not in the list it cannot be said that it has none.
+    (named(name).is_none() || named(&twin).is_some()).then_some(twin)
+}
+
 /// What whoever configures the scope `name` should know beforehand.
 #[must_use]
 pub fn caution(name: &str) -> Option<Caution> {
@@ -220,6 +232,9 @@ impl fmt::Display for Caution {
 }
 
 const CATALOGUE: &str = include_str!("scope/catalogue.toml");
+
+/// What Customs' scopes for foreign businesses begin with (toll.github.io, June 2026).
+pub(crate) const EUROPEAN: &str = "toll:eu/";
 
 /// The longest name that is looked at: far above any real one.
 const LONGEST: usize = 512;
@@ -275,13 +290,16 @@ mod tests {
             let european = scope.name.starts_with("toll:eu/");
             assert_eq!(scope.holder, if european { Holder::Eseal } else { Holder::Client }, "{}", scope.name);
             assert_eq!(scope.exchange, Exchange::Customs);
-            let twin = match scope.name.strip_prefix("toll:eu/") {
+            let mirrored = match scope.name.strip_prefix("toll:eu/") {
                 Some(rest) => format!("toll:{rest}"),
                 None => scope.name.replacen("toll:", "toll:eu/", 1),
             };
-            let has_twin = named(&twin).is_some_and(|twin| twin.state == scope.state);
+            let has_twin = named(&mirrored).is_some_and(|twin| twin.state == scope.state);
             assert_eq!(has_twin, scope.name != "toll:declaration.feed", "{}", scope.name);
+            assert_eq!(twin(&scope.name), has_twin.then_some(mirrored));
         }
+        assert_eq!(twin("toll:eu/movement/space").as_deref(), Some("toll:movement/space"));
+        assert_eq!(twin("digdir:verksemd.eu"), None);
         assert_eq!(customs().count(), 15);
         assert_eq!(Holder::of("toll:eu/movement/space"), Holder::Eseal);
         assert_eq!(Holder::of("digdir:verksemd.eu"), Holder::Eseal);
@@ -336,7 +354,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_name_makes_the_catalogue_panic(name in "\\PC{0,600}") {
-            let _ = (caution(&name), Holder::of(&name), search(&name));
+            let _ = (caution(&name), Holder::of(&name), twin(&name), search(&name));
         }
     }
 }

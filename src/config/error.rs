@@ -2,7 +2,7 @@ use std::{fmt, io::ErrorKind, path::PathBuf};
 
 use serde::Serialize;
 
-use crate::{grant::InvalidRequest, secret, sign};
+use crate::{grant::InvalidRequest, scope, secret, sign};
 
 /// Why there is no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -370,11 +370,12 @@ impl Fault {
                 "Make one client and environment for test and another for prod.".to_owned()
             }
             Self::Request(invalid) => invalid.remedy(),
-            Self::EuScope { scope } => {
-                format!("Use {:?}.", scope.replacen("toll:eu/", "toll:", 1))
-            }
-            Self::SealScope { scope } => match scope.strip_prefix("toll:") {
-                Some(rest) => format!("Use {:?}.", format!("toll:eu/{rest}")),
+            Self::EuScope { scope } => match scope::twin(scope) {
+                Some(twin) => format!("Use {twin:?}."),
+                None => "Leave it out, or give the token a client with kind = \"eseal\".".to_owned(),
+            },
+            Self::SealScope { scope } => match scope::twin(scope) {
+                Some(twin) => format!("Use {twin:?}."),
                 None => "Begin with \"digdir:verksemd.eu\", which needs no registration anywhere.".to_owned(),
             },
             Self::SealFamilies { .. } => "Make a [tokens] table for each.".to_owned(),

@@ -95,9 +95,17 @@ fn every_refusal_of_an_eseal_says_what_is_wrong() {
 }
 
 #[test]
-fn a_norwegian_scope_on_an_eseal_comes_with_the_one_to_use() {
-    let problems = parse(&SEAL.replace("toll:eu/", "toll:")).unwrap_err();
-    assert_eq!(problems[0].fault.remedy(), "Use \"toll:eu/movement/road/v2\".");
+fn a_scope_on_the_wrong_kind_of_client_comes_with_the_one_to_use_where_there_is_one() {
+    let remedy = |text: &str, old: &str, new: &str| {
+        assert!(text.contains(old), "{old}");
+        parse(&text.replacen(old, new, 1)).unwrap_err()[0].fault.remedy()
+    };
+    let (norwegian, european) = ("toll:movement/road/v2", "toll:eu/movement/road/v2");
+    assert_eq!(remedy(SEAL, european, norwegian), format!("Use {european:?}."));
+    assert_eq!(remedy(SOUND, norwegian, european), format!("Use {norwegian:?}."));
+    // Customs has no such scope for seals, and Digdir no such one for registered clients.
+    assert!(remedy(SEAL, european, "toll:declaration.feed").starts_with("Begin with"));
+    assert!(remedy(SOUND, norwegian, "digdir:verksemd.eu").starts_with("Leave it out"));
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn every_other_refusal_says_what_is_wrong() {
             "tokens.road.scopes: scope: \"road\" is not of the form prefix:subscope",
         ),
         ("toll:movement/road/v2", "toll:eu/movement/road/v2", "is for foreign companies with an eSeal"),
+        ("toll:movement/road/v2", "digdir:verksemd.eu", "is for foreign companies with an eSeal"),
     ];
     for (old, new, expected) in cases {
         let said = said_of(old, new);
