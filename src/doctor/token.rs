@@ -7,7 +7,7 @@ use crate::{
     config::{self, ConsumerOrg, Exchange, Realm, Token},
     language::Language,
     pipeline::Overrides,
-    scope,
+    scope::{self, Caution},
     token::lead_time,
 };
 
@@ -23,26 +23,41 @@ pub(super) async fn check(ward: &Ward<'_>, token: &Token, signs: bool, findings:
 }
 
 fn scopes(ward: &Ward<'_>, token: &Token, findings: &mut Findings<'_>) {
-    let place = format!("tokens.{}.", token.name);
-    for warning in ward.examination.config.warnings.iter().filter_map(|said| said.strip_prefix(&place)) {
-        let remedy = "Run segl scopes, and correct the scope here and on the client.";
-        findings.warning("scope", &token.name, warning, remedy);
-    }
     for name in &token.scopes {
-        match scope::named(name) {
-            Some(known) => {
+        match (scope::caution(name), scope::named(name)) {
+            (Some(caution), _) => warn(caution, name, token, findings),
+            (None, Some(known)) => {
                 let purpose = known.purpose.in_language(Language::English);
                 findings.ok("scope", &token.name, format!("{name}: {purpose}"));
             }
-            None if scope::caution(name).is_none() => {
+            (None, None) => {
                 let said = format!("{name} is not among the known ones, which may well be right");
                 findings.ok("scope", &token.name, said);
             }
-            // It has been warned of.
-            None => {}
         }
         exchange(ward, token, name, findings);
     }
+}
+
+fn warn(caution: Caution, name: &str, token: &Token, findings: &mut Findings<'_>) {
+    let (said, remedy) = match caution {
+        Caution::Misspelt(_) => (
+            format!("{name}: {caution}"),
+            "Run segl scopes, and correct the scope here and on the client.".to_owned(),
+        ),
+        Caution::NotReady(_) => (
+            caution.to_string(),
+            format!("Look at the page that segl scopes {name} names, whether it is ready by now."),
+        ),
+        Caution::Legacy(known) => (
+            caution.to_string(),
+            match &known.successor {
+                Some(successor) => format!("Add {successor} to the client, and ask for it here."),
+                None => "Leave it out here and on the client.".to_owned(),
+            },
+        ),
+    };
+    findings.warning("scope", &token.name, said, remedy);
 }
 
 /// Whether the token is exchanged where the scope's API wants that. In an environment of one's own there may be no such

@@ -229,9 +229,27 @@ async fn a_misspelt_scope_and_a_missing_exchange_are_pointed_out() {
     let misspelt = config.replace("toll:movement/road/v2", "toll:movment/road/v2");
     let examined = Examined::of(&stand, &misspelt, &["maskinporten"], &[]).await;
     examined.says("scope", "warning", "did you mean toll:movement/road/v2?", "segl scopes");
+    assert!(examined.bad("scope")[0]["reason"].as_str().unwrap().starts_with("toll:movment/road/v2: "));
     let real = config.replace("environment = \"sandbox\"", "environment = \"prod\"");
     let examined = Examined::of(&stand, &real, &["maskinporten"], &[]).await;
     examined.says("exchange", "warning", "wants another authority's token", "exchange = \"customs\"");
+}
+
+#[tokio::test]
+async fn a_scope_that_was_replaced_or_does_not_work_yet_is_one_finding() {
+    let stand = Stand::new().await;
+    let (config, _) = stand.certificate_client();
+    for (scope, said, remedy) in [
+        ("toll:movement/road", "has been replaced by toll:movement/road/v2", "Add toll:movement/road/v2"),
+        ("toll:declaration.feed", "is not ready", "by now"),
+    ] {
+        let config = config.replace("toll:movement/road/v2", scope);
+        let examined = Examined::of(&stand, &config, &["maskinporten"], &[]).await;
+        examined.says("scope", "warning", said, remedy);
+        let of_it =
+            examined.all("scope").into_iter().filter(|it| it["reason"].as_str().unwrap().contains(scope));
+        assert_eq!(of_it.count(), 1, "{:#}", examined.report);
+    }
 }
 
 #[tokio::test]
