@@ -1,6 +1,7 @@
 use serde::Serialize;
 use url::Url;
 
+use super::machine;
 use crate::config::{Config, Environment, Exchange};
 
 /// Where Segl connects to: for the ticket that opens the firewall.
@@ -16,9 +17,14 @@ pub struct Host {
 }
 
 /// Every host that the tokens of `config` lead to, each once; without a configuration, or without a token in it, those
-/// of Maskinporten's two environments.
+/// of Maskinporten's two environments. The proxy stands last: that of the configuration, else of this process's
+/// environment (`HTTPS_PROXY`, `ALL_PROXY`).
 #[must_use]
 pub fn hosts(config: Option<&Config>) -> Vec<Host> {
+    with_proxy_of(config, &machine::of_process)
+}
+
+fn with_proxy_of(config: Option<&Config>, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Host> {
     let mut found = Vec::new();
     let tokens =
         config.into_iter().flat_map(|config| config.tokens.values().map(move |token| (config, token)));
@@ -43,8 +49,9 @@ pub fn hosts(config: Option<&Config>) -> Vec<Host> {
             }
         }
     }
-    if let Some(proxy) = config.and_then(|config| config.http.proxy.as_ref()) {
-        add(proxy, "the proxy, through which all of the others are reached".into(), &mut found);
+    // What is no address leads nowhere; the checks say so.
+    if let Ok(Some((proxy, _))) = machine::proxy(config, variable) {
+        add(&proxy, "the proxy, through which all of the others are reached".into(), &mut found);
     }
     found
 }
@@ -86,7 +93,10 @@ mod tests {
     use super::*;
 
     fn listed(config: Option<&Config>) -> Vec<String> {
-        hosts(config).iter().map(|host| format!("{}:{} {}", host.host, host.port, host.why)).collect()
+        with_proxy_of(config, &|_| None)
+            .iter()
+            .map(|host| format!("{}:{} {}", host.host, host.port, host.why))
+            .collect()
     }
 
     #[test]

@@ -103,12 +103,17 @@ fn is_pin(name: &str) -> bool {
         || name.ends_with("PIN") && (name.contains("PKCS11") || name.contains("HSM"))
 }
 
-/// Whether requests go through a proxy, and whether the extra authorities can be read.
+/// Whether requests go through a proxy.
 fn way_out(config: &Config, findings: &mut Findings<'_>) {
-    match proxy(config) {
+    match proxy(Some(config), &of_process) {
         Ok(None) => findings.ok("proxy", "", "none: the authorities are reached directly"),
         Ok(Some((proxy, from))) => {
-            findings.ok("proxy", "", format!("{proxy} ({from}); never for this machine"))
+            // Its password may stand in the rest of the address.
+            let shown = match (proxy.host_str(), proxy.port_or_known_default()) {
+                (Some(host), Some(port)) => format!("{host}:{port}"),
+                _ => "(no host)".to_owned(),
+            };
+            findings.ok("proxy", "", format!("{shown} ({from}); never for this machine"));
         }
         Err((name, why)) => findings.failure(
             "proxy",
@@ -119,27 +124,28 @@ fn way_out(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-/// The proxy without what may be its password, and who says so.
-fn proxy(config: &Config) -> Result<Option<(String, &'static str)>, (&'static str, String)> {
-    let shown = |url: &Url| match (url.host_str(), url.port_or_known_default()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        _ => "(no host)".to_owned(),
-    };
-    if let Some(proxy) = &config.http.proxy {
-        return Ok(Some((shown(proxy), "[http]")));
+/// A variable of this process's environment.
+pub(super) fn of_process(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The proxy, and who says so: the configuration, else the environment. Or which variable is none, and why.
+pub(super) fn proxy(
+    config: Option<&Config>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<(Url, &'static str)>, (&'static str, String)> {
+    if let Some(proxy) = config.and_then(|config| config.http.proxy.as_ref()) {
+        return Ok(Some((proxy.clone(), "[http]")));
     }
-    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        let Ok(value) = std::env::var(name) else { continue };
-        if value.is_empty() {
-            continue;
-        }
-        let with_scheme = if value.contains("://") { value } else { format!("http://{value}") };
-        return match Url::parse(&with_scheme) {
-            Ok(url) => Ok(Some((shown(&url), name))),
-            Err(why) => Err((name, why.to_string())),
-        };
+    let set = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+        .into_iter()
+        .find_map(|name| Some((name, variable(name).filter(|value| !value.is_empty())?)));
+    let Some((name, value)) = set else { return Ok(None) };
+    let with_scheme = if value.contains("://") { value } else { format!("http://{value}") };
+    match Url::parse(&with_scheme) {
+        Ok(url) => Ok(Some((url, name))),
+        Err(why) => Err((name, why.to_string())),
     }
-    Ok(None)
 }
 
 #[cfg(test)]

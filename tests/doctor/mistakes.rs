@@ -144,6 +144,26 @@ async fn the_hosts_for_the_firewall_are_those_that_the_tokens_lead_to() {
     assert!(!said.out.contains("127.0.0.1") && !said.out.contains("test."), "{said:?}");
 }
 
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_among_the_hosts_for_the_firewall() {
+    let stand = Stand::new().await;
+    let config = stand.key_client();
+    let proxy_of = async |config: &str, variables: &[(&str, &str)]| {
+        stand.configure(config);
+        let said = stand.segl_with(&["doctor", "--hosts"], variables, "").await;
+        assert!(said.code == Some(0) && !said.out.contains("s3cret"), "{said:?}");
+        let line = said.out.lines().find(|line| line.contains("the proxy"))?;
+        Some(line.split_whitespace().take(2).collect::<Vec<_>>().join(":"))
+    };
+    assert_eq!(proxy_of(&config, &[]).await, None);
+    let https = ("HTTPS_PROXY", "http://me:s3cret@proxy.example.no:3128");
+    let all = ("ALL_PROXY", "other.example.no:8080");
+    assert_eq!(proxy_of(&config, &[https, all]).await.as_deref(), Some("proxy.example.no:3128"));
+    assert_eq!(proxy_of(&config, &[all]).await.as_deref(), Some("other.example.no:8080"));
+    let own = format!("{config}\n[http]\nproxy = \"http://own.example.no:3128\"\n");
+    assert_eq!(proxy_of(&own, &[https]).await.as_deref(), Some("own.example.no:3128"));
+}
+
 /// A business certificate for `key`, by an issuer of this name; the issuer's own is not there.
 fn issued_by(organisation: &str, common_name: &str, policy: &[u64]) -> String {
     use rcgen::{
