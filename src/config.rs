@@ -28,7 +28,7 @@ use std::{
 use self::document::Report;
 pub(crate) use self::family::misfit;
 pub use self::{
-    client::{Client, Identity, Kind},
+    client::{Client, Identity, Kind, Registration},
     environment::{Environment, Realm},
     error::{Error, Fault, Origin, Problem},
     http::Http,

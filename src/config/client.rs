@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,6 +13,7 @@ use super::{
     signer::Signer,
     wire,
 };
+use crate::language;
 
 /// A client of Maskinporten's, as it is configured.
 #[derive(Clone, Debug)]
@@ -72,6 +74,55 @@ impl Client {
     #[must_use]
     pub fn is_eseal(&self) -> bool {
         matches!(self.kind, Kind::Eseal { .. })
+    }
+
+    /// How the registration of its key stands at `at` (wall time); `None` when it is not known when that expires.
+    #[must_use]
+    pub fn registration(&self, at: SystemTime) -> Option<Registration> {
+        self.kid_expires.map(|expires| Registration::until(expires, at))
+    }
+}
+
+/// How the registration of a key under a `kid` stands at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Registration {
+    /// It has expired.
+    Expired,
+    /// It expires in less than thirty days, of which these are whole ones.
+    ExpiresSoon {
+        /// How many.
+        days: i64,
+    },
+    /// It expires after so many whole days.
+    Lasts {
+        /// How many.
+        days: i64,
+    },
+}
+
+/// Registered keys live a year at most; Digdir's largest user warns this long ahead.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * DAY);
+
+const DAY: u64 = 24 * 60 * 60;
+
+impl Registration {
+    fn until(expires: SystemTime, at: SystemTime) -> Self {
+        let Ok(left) = expires.duration_since(at) else { return Self::Expired };
+        let days = i64::try_from(left.as_secs() / DAY).unwrap_or(i64::MAX);
+        if left < EXPIRES_SOON { Self::ExpiresSoon { days } } else { Self::Lasts { days } }
+    }
+}
+
+/// What is to be said of the key: `has expired`, `expires in 3 days`.
+impl fmt::Display for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired => f.write_str("has expired"),
+            Self::ExpiresSoon { days } | Self::Lasts { days } => {
+                write!(f, "expires in {}", language::days(*days))
+            }
+        }
     }
 }
 
@@ -208,4 +259,25 @@ fn midnight(date: &toml::value::Datetime) -> Result<SystemTime, Fault> {
     let day =
         time::Date::from_calendar_date(i32::from(date.year), month, date.day).map_err(|_| Fault::Date)?;
     Ok(day.midnight().assume_utc().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_is_said_to_end_soon_within_thirty_days() {
+        let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(100 * DAY);
+        let before = |seconds: u64| Registration::until(expires, expires - Duration::from_secs(seconds));
+        for (seconds, expected, said) in [
+            (30 * DAY, Registration::Lasts { days: 30 }, "expires in 30 days"),
+            (30 * DAY - 1, Registration::ExpiresSoon { days: 29 }, "expires in 29 days"),
+            (DAY, Registration::ExpiresSoon { days: 1 }, "expires in 1 day"),
+            (0, Registration::ExpiresSoon { days: 0 }, "expires in 0 days"),
+        ] {
+            assert_eq!((before(seconds), before(seconds).to_string().as_str()), (expected, said));
+        }
+        let past = Registration::until(expires, expires + Duration::from_secs(1));
+        assert_eq!((past, past.to_string().as_str()), (Registration::Expired, "has expired"));
+    }
 }

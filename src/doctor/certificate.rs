@@ -1,17 +1,17 @@
 //! The certificate that stands for a client: what it is, for whom, where it belongs, and until when.
 
-use super::{Ward, client::days_between, finding::Findings};
+use super::{Ward, finding::Findings};
 use crate::{
     certificate::{self, Chain, Fitness, Judgement, Way},
     config::{Client, Realm},
     http::Reach,
+    language::days,
 };
 
 /// Judges the chain that goes into the grants of `client`.
 pub(super) async fn check(ward: &Ward<'_>, client: &Client, chain: &Chain, findings: &mut Findings<'_>) {
     let way = if client.is_eseal() { Way::Eseal } else { Way::Business };
-    let at = ward.clock().wall();
-    let judgement = chain.judge(at);
+    let judgement = chain.judge(ward.clock().wall());
     let about = client.name.as_str();
     let fitness = match way {
         Way::Business => &judgement.business,
@@ -27,8 +27,8 @@ pub(super) async fn check(ward: &Ward<'_>, client: &Client, chain: &Chain, findi
     environment(client, way, &judgement, findings);
     // A seal without its whole chain never gets here.
     chain_is_whole(ward, chain, about, findings).await;
-    if at <= judgement.until {
-        let left = days_between(at, judgement.until);
+    if judgement.days_left >= 0 {
+        let left = days(judgement.days_left);
         findings.ok("expiry", about, format!("the chain is valid for {left} more"));
     }
 }

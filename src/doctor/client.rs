@@ -1,14 +1,9 @@
 //! A client: its identifier, the key or certificate that stands for it, and whether that is the signer's key.
 
-use std::time::{Duration, SystemTime};
-
 use uuid::Uuid;
 
 use super::{Ward, certificate, finding::Findings, signer::failed};
-use crate::config::{self, Client, Identity};
-
-/// Registered keys live a year at most; Digdir's largest user warns this long ahead.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+use crate::config::{self, Client, Identity, Registration};
 
 /// Checks one `[clients.NAME]` of these tokens. `signs`: its signer does; what else there is to find was found there.
 pub(super) async fn check(
@@ -91,7 +86,7 @@ fn registered_key(ward: &Ward<'_>, client: &Client, kid: &str, findings: &mut Fi
     let (check, about) = ("registered key", client.name.as_str());
     let renew =
         "Upload the same public key again, or a new one, in Samarbeidsportalen: it lives a year from then.";
-    let Some(expires) = client.kid_expires else {
+    let Some(registration) = client.registration(ward.clock().wall()) else {
         return findings.warning(
             check,
             about,
@@ -101,20 +96,10 @@ fn registered_key(ward: &Ward<'_>, client: &Client, kid: &str, findings: &mut Fi
             ),
         );
     };
-    let now = ward.clock().wall();
-    match expires.duration_since(now) {
-        Err(_) => findings.failure(check, about, format!("{kid} has expired"), renew),
-        Ok(left) if left < EXPIRES_SOON => {
-            findings.warning(check, about, format!("{kid} expires in {}", days_between(now, expires)), renew);
-        }
-        Ok(_) => findings.ok(check, about, format!("{kid} expires in {}", days_between(now, expires))),
-    }
-}
-
-/// Whole days from `now` until `end`.
-pub(super) fn days_between(now: SystemTime, end: SystemTime) -> String {
-    match end.duration_since(now).unwrap_or_default().as_secs() / (24 * 60 * 60) {
-        1 => "1 day".to_owned(),
-        days => format!("{days} days"),
+    let said = format!("{kid} {registration}");
+    match registration {
+        Registration::Expired => findings.failure(check, about, said, renew),
+        Registration::ExpiresSoon { .. } => findings.warning(check, about, said, renew),
+        Registration::Lasts { .. } => findings.ok(check, about, said),
     }
 }

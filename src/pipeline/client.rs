@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use url::Url;
 
@@ -6,7 +6,7 @@ use super::Error;
 use crate::{
     call::Call,
     clock::Clock,
-    config,
+    config::{self, Registration},
     grant::{Assertion, Grant, TokenRequest},
     http::Http,
     sign::{self, Credential, EsealSigner, Proven, Signer},
@@ -116,23 +116,10 @@ pub fn endpoints(environment: &config::Environment) -> Result<Endpoints, Error> 
     Ok(Endpoints { issuer, metadata, token })
 }
 
-/// Registered keys live a year at most; Digdir's largest user warns this long ahead.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
 pub(super) fn warn_of_expiry(client: &config::Client, clock: &dyn Clock) {
-    let Some(expires) = client.kid_expires else { return };
-    let name = &client.name;
-    match expires.duration_since(clock.wall()) {
-        Err(_) => {
-            tracing::warn!(client = name, "its registered key has expired: upload it again, or a new one")
-        }
-        Ok(left) if left < EXPIRES_SOON => {
-            let days = left.as_secs() / (24 * 60 * 60);
-            tracing::warn!(
-                client = name,
-                "its registered key expires in {days} days: upload it again, or a new one"
-            );
-        }
-        Ok(_) => {}
+    let soon = client.registration(clock.wall()).filter(|it| !matches!(it, Registration::Lasts { .. }));
+    if let Some(registration) = soon {
+        let name = &client.name;
+        tracing::warn!(client = name, "its registered key {registration}: upload it again, or a new one");
     }
 }

@@ -1,7 +1,10 @@
 use std::{fmt, time::SystemTime};
 
 use super::Kind;
-use crate::certificate::{KeyKind, NotAnOrganisationNumber, Purpose, error::date};
+use crate::{
+    certificate::{KeyKind, NotAnOrganisationNumber, Purpose, error::date},
+    language,
+};
 
 /// Something that stands in a certificate's way, or should be known of it.
 ///
@@ -187,8 +190,7 @@ impl fmt::Display for Finding {
             Self::Signing => f.write_str("it is the signing certificate of its set; the one for authentication is meant"),
             Self::Expired(until) => write!(f, "it expired on {}", date(until)),
             Self::NotYetValid(from) => write!(f, "it is not valid before {}", date(from)),
-            Self::ExpiresSoon { days: 1 } => f.write_str("it expires in 1 day"),
-            Self::ExpiresSoon { days } => write!(f, "it expires in {days} days"),
+            Self::ExpiresSoon { days } => write!(f, "it expires in {}", language::days(*days)),
             Self::IssuerValidity(what) => f.write_str(what),
             Self::ForgedIssuer(subject) => {
                 write!(f, "the certificate of {subject} in its chain is another one than Maskinporten knows by that name")

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::facts::{Entry, Facts, FindingEntry};
-use crate::cli::table;
+use crate::{cli::table, language::days};
 
 /// All of `facts`.
 pub(super) fn text(facts: &Facts) -> String {
@@ -75,8 +75,8 @@ fn lines(entry: &Entry) -> Vec<(&'static str, String)> {
     lines.push(("purpose", entry.purpose.clone()));
     lines.push(("key", entry.key.clone()));
     let left = match entry.days_left {
-        0.. => format!("{} days left", entry.days_left),
-        past => format!("{} days ago", past.unsigned_abs()),
+        left @ 0.. => format!("{} left", days(left)),
+        past => format!("{} ago", days(past.saturating_neg())),
     };
     let earlier = if entry.until == entry.not_after {
         String::new()
