@@ -137,7 +137,7 @@ pub fn certificates(input: &[u8]) {
     found.iter().for_each(|certificate| look_at(certificate, now));
     let set = CertificateSet::judge(&found, &[], now);
     assert!(set.best().is_some() && set.members.len() <= found.len());
-    assert_eq!(set.chosen.is_some(), set.members.iter().any(|member| member.judgement.way().is_some()));
+    assert_eq!(set.chosen().is_some(), set.members.iter().any(|member| member.judgement.way().is_some()));
     if let Ok(chain) = Chain::from_pem(input, None, now) {
         assert!(chain.len() <= found.len(), "a chain is made of what is there");
         assert_eq!(chain.to_der(true).len(), chain.len());

@@ -9,8 +9,9 @@ pub struct CertificateSet {
     /// Those of organisations, persons and servers with the chain that goes with each, in their order. Where there are
     /// only issuers, the lowest of them.
     pub members: Vec<Member>,
-    /// The place among [`members`](Self::members) of the one for Maskinporten; `None` when it takes none of them.
-    pub chosen: Option<usize>,
+    /// The place among [`members`](Self::members) of the one for Maskinporten; without one, of the one that comes nearest.
+    /// `None` when there is no certificate at all.
+    pub best: Option<usize>,
 }
 
 /// A certificate of the set.
@@ -46,23 +47,24 @@ impl CertificateSet {
                 Member { judgement: chain.judge(at), chain }
             })
             .collect();
-        let usable = members.iter().enumerate().filter(|(_, member)| member.judgement.way().is_some());
-        let chosen =
-            usable.max_by_key(|(place, member)| (member.worth(), Reverse(*place))).map(|(place, _)| place);
-        Self { members, chosen }
-    }
-
-    /// The one for Maskinporten.
-    #[must_use]
-    pub fn chosen(&self) -> Option<&Member> {
-        self.members.get(self.chosen?)
+        let best = members
+            .iter()
+            .enumerate()
+            .max_by_key(|(place, member)| (member.worth(), Reverse(*place)))
+            .map(|(place, _)| place);
+        Self { members, best }
     }
 
     /// The one for Maskinporten; without one, the one that comes nearest. `None` when there is no certificate at all.
     #[must_use]
     pub fn best(&self) -> Option<&Member> {
-        let nearest = || self.members.iter().rev().max_by_key(|member| member.worth());
-        self.chosen().or_else(nearest)
+        self.members.get(self.best?)
+    }
+
+    /// The one for Maskinporten; `None` when it takes none of them.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&Member> {
+        self.best().filter(|best| best.judgement.way().is_some())
     }
 }
 
@@ -72,6 +74,7 @@ impl Member {
         let leaf = self.chain.leaf();
         let fitness = self.judgement.fitness();
         (
+            // Nothing in the way: it works, and goes before whatever does not.
             Reverse(fitness.obstacles.len()),
             leaf.purpose().suitability(),
             Reverse(fitness.cautions.len()),
@@ -110,7 +113,7 @@ mod tests {
             assert_eq!(judged.chosen().unwrap().chain.leaf().purpose(), Purpose::Authentication);
         }
         let encryption = CertificateSet::judge(&set[..1], std::slice::from_ref(&root.certificate), today());
-        assert_eq!((encryption.chosen, encryption.best().unwrap().chain.len()), (None, 2));
+        assert_eq!((encryption.chosen(), encryption.best().unwrap().chain.len()), (None, 2));
     }
 
     #[test]
@@ -122,11 +125,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_works_goes_before_a_newer_one_with_something_in_its_way() {
+        let root = Authority::root("Rot");
+        let works = issued(&root, KeyUsagePurpose::ContentCommitment, -9);
+        let does_not = issued(&root, KeyUsagePurpose::KeyEncipherment, -2);
+        let judged = CertificateSet::judge(&[does_not, works.clone()], &[root.certificate], today());
+        assert_eq!((judged.best, judged.chosen().map(|it| it.chain.leaf())), (Some(1), Some(&works)));
+    }
+
+    #[test]
     fn among_issuers_the_lowest_is_looked_at() {
         let root = Authority::root("Rot");
         let issuing = root.below("Utsteder").certificate;
         let judged = CertificateSet::judge(&[root.certificate, issuing.clone()], &[], today());
-        assert_eq!((judged.members.len(), judged.chosen), (1, None));
+        assert_eq!((judged.members.len(), judged.chosen()), (1, None));
         assert_eq!(judged.best().unwrap().chain.leaf(), &issuing);
         assert_eq!(CertificateSet::judge(&[], &[], today()).best(), None);
     }

@@ -138,13 +138,11 @@ pub(super) struct FindingEntry {
 
 impl Facts {
     pub(super) fn new(set: &CertificateSet, notices: Vec<String>) -> Self {
-        let best =
-            set.best().and_then(|best| set.members.iter().position(|member| std::ptr::eq(member, best)));
         Self {
             schema: 1,
             notices,
-            chosen: set.chosen,
-            best,
+            chosen: set.best.filter(|_| set.chosen().is_some()),
+            best: set.best,
             certificates: set.members.iter().map(Entry::new).collect(),
         }
     }
