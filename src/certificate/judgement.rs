@@ -139,22 +139,28 @@ impl Judgement {
         }
     }
 
-    /// The way that is meant for a certificate of this kind, whether or not it is open.
+    /// The way that is open or, when none is, the one that a certificate of this kind is meant for.
     #[must_use]
-    pub fn meant(&self) -> Way {
-        match self.kind {
+    pub fn nearest_way(&self) -> Way {
+        self.way().unwrap_or(match self.kind {
             Kind::Eseal(_) | Kind::Psd2Seal(_) => Way::Eseal,
             _ => Way::Business,
-        }
+        })
     }
 
-    /// Whether Maskinporten takes it in the way that is open or, when none is, in the one that is meant.
+    /// Whether Maskinporten takes it in this way.
     #[must_use]
-    pub fn fitness(&self) -> &Fitness {
-        match self.way().unwrap_or(self.meant()) {
+    pub fn fitness_as(&self, way: Way) -> &Fitness {
+        match way {
             Way::Business => &self.business,
             Way::Eseal => &self.eseal,
         }
+    }
+
+    /// Whether Maskinporten takes it in the [nearest](Self::nearest_way) way.
+    #[must_use]
+    pub fn fitness(&self) -> &Fitness {
+        self.fitness_as(self.nearest_way())
     }
 }
 

@@ -13,10 +13,7 @@ pub(super) async fn check(ward: &Ward<'_>, client: &Client, chain: &Chain, findi
     let way = if client.is_eseal() { Way::Eseal } else { Way::Business };
     let judgement = chain.judge(ward.clock().wall());
     let about = client.name.as_str();
-    let fitness = match way {
-        Way::Business => &judgement.business,
-        Way::Eseal => &judgement.eseal,
-    };
+    let fitness = judgement.fitness_as(way);
     for obstacle in &fitness.obstacles {
         findings.failure("certificate", about, format!("{}: {obstacle}", judgement.kind), obstacle.remedy());
     }

@@ -131,7 +131,7 @@ fn with_certificates(
     if let Some(obstacle) = fitness.obstacles.iter().find(|it| !elsewhere(it)) {
         return (Answer::WithKid, Some(of_certificate(obstacle)));
     }
-    let way = judgement.way().unwrap_or(judgement.meant());
+    let way = judgement.nearest_way();
     let as_what = (way == Way::Eseal).then(|| "as an eSeal only".to_owned());
     let incomplete = fitness.obstacles.iter().map(of_certificate);
     let alone = chain.missing_issuer().filter(|_| way == Way::Business && chain.len() == 1);

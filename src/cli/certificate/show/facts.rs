@@ -49,6 +49,9 @@ pub(super) struct Entry {
     pub(super) verdict: String,
     /// How Maskinporten takes it: `business` or `eseal`; null when it does not.
     pub(super) works_as: Option<&'static str>,
+    /// What the text for people tells of.
+    #[serde(skip)]
+    nearest_way: Way,
     /// As the certificate of a Norwegian organisation.
     pub(super) business: FitnessEntry,
     /// As an eSeal.
@@ -197,6 +200,7 @@ impl Entry {
                 Way::Business => "business",
                 Way::Eseal => "eseal",
             }),
+            nearest_way: judgement.nearest_way(),
             business: FitnessEntry::new(&judgement.business),
             eseal: FitnessEntry::new(&judgement.eseal),
             holder: judgement.holder.clone(),
@@ -220,11 +224,11 @@ impl Entry {
         }
     }
 
-    /// The way that is open or, when none is, the one that was meant.
+    /// In the way that is open or, when none is, in the one that was meant.
     pub(super) fn fitness(&self) -> &FitnessEntry {
-        match self.works_as.unwrap_or(self.kind) {
-            "eseal" | "psd2-seal" => &self.eseal,
-            _ => &self.business,
+        match self.nearest_way {
+            Way::Eseal => &self.eseal,
+            Way::Business => &self.business,
         }
     }
 }
