@@ -14,6 +14,7 @@ mod show;
 mod sidecar;
 mod signer;
 mod token;
+pub(crate) mod variables;
 mod wire;
 
 use std::{

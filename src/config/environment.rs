@@ -90,6 +90,12 @@ impl Environment {
         }
     }
 
+    /// The built-in environment of this issuer, byte for byte.
+    #[must_use]
+    pub fn of_issuer(issuer: &str) -> Option<Self> {
+        [Self::test(), Self::prod()].into_iter().find(|built_in| built_in.issuer == issuer)
+    }
+
     /// Whether it comes from `[environments]`.
     #[must_use]
     pub fn is_custom(&self) -> bool {

@@ -1,56 +1,42 @@
 //! No file at all: one client and one token from environment variables, as platforms hand them to a sidecar (the
 //! `MASKINPORTEN_*` names are those of the Nais platform).
 
-use std::{collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStringExt};
+use std::ffi::OsString;
 
 use secrecy::SecretString;
-use serde::Deserialize;
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::{
     document::Report,
     environment::{self, Environment},
     error::{Fault, Origin},
+    variables::{
+        CLIENT_ID, CLIENT_JWK, CLIENT_KID, ISSUER, KEY, KeyId, PIN_FILE, SCOPES, TOKEN_ENDPOINT, Variables,
+        WELL_KNOWN,
+    },
     wire,
 };
-use crate::secret::{Source, Sources};
+use crate::secret::Sources;
 
 /// Name of the one signer, client and token.
 const NAME: &str = "maskinporten";
 /// Name of the environment when it is neither `test` nor `prod`.
 const ENVIRONMENT: &str = "custom";
 
-const ENABLED: &str = "MASKINPORTEN_ENABLED";
-const CLIENT_ID: &str = "MASKINPORTEN_CLIENT_ID";
-const CLIENT_JWK: &str = "MASKINPORTEN_CLIENT_JWK";
-const CLIENT_KID: &str = "MASKINPORTEN_CLIENT_KID";
-const SCOPES: &str = "MASKINPORTEN_SCOPES";
-const WELL_KNOWN: &str = "MASKINPORTEN_WELL_KNOWN_URL";
-const ISSUER: &str = "MASKINPORTEN_ISSUER";
-const TOKEN_ENDPOINT: &str = "MASKINPORTEN_TOKEN_ENDPOINT";
-const KEY: &str = "SEGL_KEY";
-const PIN_FILE: &str = "SEGL_PIN_FILE";
-
-const KNOWN: [&str; 10] =
-    [ENABLED, CLIENT_ID, CLIENT_JWK, CLIENT_KID, SCOPES, WELL_KNOWN, ISSUER, TOKEN_ENDPOINT, KEY, PIN_FILE];
-
-/// The path that metadata has below an issuer without a path (RFC 8414 section 3).
-const WELL_KNOWN_PATH: &str = ".well-known/oauth-authorization-server";
-
 /// The tables that the variables stand for; `None` when they name no client, or switch it off.
 pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Option<(wire::Tables, Report, Vec<String>)> {
+    let (set, no_text) = Variables::collect(variables);
+    let client_id = set.client_id().filter(|_| !set.is_off())?;
     let mut report = Report::default();
-    let set = Variables::collect(variables, &mut report);
-    if !set.0.contains_key(CLIENT_ID) || matches!(set.text(ENABLED), Some("false" | "0")) {
-        return None;
+    for name in no_text {
+        refuse(name, Fault::VariableNotText, &mut report);
     }
     let mut tables = wire::Tables::default();
     let mut warnings = Vec::new();
     let signer = signer(&set, &mut report, &mut warnings);
-    let kid = set.text(CLIENT_KID).map(str::to_owned).or_else(|| kid_of_jwk(&set));
+    let kid = set.kid();
     if kid.is_none() && signer.is_some() {
         refuse(CLIENT_KID, Fault::VariableMissing, &mut report);
     }
@@ -61,7 +47,7 @@ pub(super) fn read(
     let client = wire::Client {
         environment: environment.unwrap_or_else(|| "test".to_owned()),
         kind: None,
-        client_id: Some(set.text(CLIENT_ID).unwrap_or_default().to_owned()),
+        client_id: Some(client_id.to_owned()),
         name: None,
         signer: NAME.to_owned(),
         kid,
@@ -75,10 +61,9 @@ pub(super) fn read(
         refuse(SCOPES, Fault::VariableMissing, &mut report);
     }
     name(&format!("tokens.{NAME}.scopes"), SCOPES, &mut report);
-    let scopes = set.text(SCOPES).unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
     let token = wire::Token {
         client: NAME.to_owned(),
-        scopes,
+        scopes: set.scopes(),
         resource: None,
         consumer_org: None,
         authorization_details: None,
@@ -95,36 +80,9 @@ pub(super) fn read(
     Some((tables, report, warnings))
 }
 
-/// The known variables that are set and not empty. Wiped when dropped, as one may be a private key.
-struct Variables(BTreeMap<&'static str, Zeroizing<String>>);
-
-impl Variables {
-    fn collect(variables: impl IntoIterator<Item = (OsString, OsString)>, report: &mut Report) -> Self {
-        let mut set = BTreeMap::new();
-        for (name, value) in variables {
-            let Some(name) = KNOWN.into_iter().find(|known| name == *known) else { continue };
-            match String::from_utf8(value.into_vec()) {
-                Ok(text) if text.is_empty() => {}
-                Ok(text) => {
-                    set.insert(name, Zeroizing::new(text));
-                }
-                Err(error) => {
-                    drop(Zeroizing::new(error.into_bytes()));
-                    refuse(name, Fault::VariableNotText, report);
-                }
-            }
-        }
-        Self(set)
-    }
-
-    fn text(&self, name: &'static str) -> Option<&str> {
-        self.0.get(name).map(|text| text.as_str())
-    }
-}
-
 fn signer(set: &Variables, report: &mut Report, warnings: &mut Vec<String>) -> Option<wire::Signer> {
     let place = format!("signers.{NAME}.key");
-    let (key, inline) = match (set.text(KEY), set.text(CLIENT_JWK)) {
+    let (key, inline) = match (set.key(), set.jwk()) {
         (Some(_), Some(_)) => {
             refuse(KEY, Fault::VariableConflict { other: CLIENT_JWK }, report);
             return None;
@@ -135,7 +93,7 @@ fn signer(set: &Variables, report: &mut Report, warnings: &mut Vec<String>) -> O
         }
         (None, Some(jwk)) => {
             name(&place, CLIENT_JWK, report);
-            if serde_json::from_str::<KeyId>(jwk).is_err() {
+            if KeyId::in_jwk(jwk).is_none() {
                 refuse(CLIENT_JWK, Fault::Jwk, report);
                 return None;
             }
@@ -154,7 +112,7 @@ fn signer(set: &Variables, report: &mut Report, warnings: &mut Vec<String>) -> O
     Some(wire::Signer {
         key: wire::OneOrSeveral::One(key),
         profile: None,
-        pin: set.text(PIN_FILE).map(|path| Sources::new(vec![Source::File(path.into())])),
+        pin: set.pin().map(|source| Sources::new(vec![source])),
         sign_pin: None,
         allow_unstable_slot: None,
         chain: None,
@@ -163,49 +121,32 @@ fn signer(set: &Variables, report: &mut Report, warnings: &mut Vec<String>) -> O
     })
 }
 
-/// The one member of a private JWK that is read here; the others are not kept.
-#[derive(Deserialize)]
-struct KeyId {
-    kid: Option<String>,
-}
-
-fn kid_of_jwk(set: &Variables) -> Option<String> {
-    serde_json::from_str::<KeyId>(set.text(CLIENT_JWK)?).ok()?.kid
-}
-
 /// Name of the environment that the addresses stand for; a third one goes into `tables`.
 fn environment(set: &Variables, tables: &mut wire::Tables, report: &mut Report) -> Option<String> {
     let place = |key: &str| format!("environments.{ENVIRONMENT}.{key}");
-    let derived = set.text(WELL_KNOWN).and_then(|url| url.strip_suffix(WELL_KNOWN_PATH));
-    let (issuer, variable) = match (set.text(ISSUER), derived) {
-        (Some(issuer), _) => (issuer.to_owned(), ISSUER),
-        (None, Some(issuer)) => (issuer.to_owned(), WELL_KNOWN),
-        (None, None) => {
-            refuse(ISSUER, Fault::VariableMissing, report);
-            return None;
-        }
+    let Some((issuer, variable)) = set.issuer() else {
+        refuse(ISSUER, Fault::VariableMissing, report);
+        return None;
     };
     name(&place("issuer"), variable, report);
     name(&format!("clients.{NAME}.environment"), variable, report);
     let same_origin = |name, report: &mut Report| {
         let text = set.text(name)?;
         let found = environment::address(text).map_err(|fault| refuse(name, fault, report)).ok()?;
-        if Url::parse(&issuer).is_ok_and(|issuer| issuer.origin() == found.origin()) {
+        if Url::parse(issuer).is_ok_and(|issuer| issuer.origin() == found.origin()) {
             return Some(found);
         }
-        let fault = Fault::OtherOrigin { address: found.to_string(), issuer: issuer.clone() };
+        let fault = Fault::OtherOrigin { address: found.to_string(), issuer: issuer.to_owned() };
         refuse(name, fault, report);
         None
     };
     let metadata = same_origin(WELL_KNOWN, report);
     let token_endpoint = same_origin(TOKEN_ENDPOINT, report);
-    for built_in in [Environment::test(), Environment::prod()] {
-        if built_in.issuer == issuer {
-            return Some(built_in.name);
-        }
+    if let Some(built_in) = Environment::of_issuer(issuer) {
+        return Some(built_in.name);
     }
-    let environment =
-        wire::Environment { issuer: Some(issuer), metadata, token_endpoint, ..wire::Environment::default() };
+    let issuer = Some(issuer.to_owned());
+    let environment = wire::Environment { issuer, metadata, token_endpoint, ..wire::Environment::default() };
     tables.environments.insert(ENVIRONMENT.to_owned(), environment);
     Some(ENVIRONMENT.to_owned())
 }
@@ -221,6 +162,8 @@ fn refuse(variable: &'static str, fault: Fault, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, os::unix::ffi::OsStringExt};
+
     use super::*;
     use crate::config::{Config, Error, Identity, Key};
 
@@ -309,10 +252,10 @@ mod tests {
 
     #[test]
     fn a_client_that_is_absent_or_switched_off_is_no_configuration() {
-        for changes in [[(CLIENT_ID, "")], [(ENABLED, "false")]] {
+        for changes in [[(CLIENT_ID, "")], [("MASKINPORTEN_ENABLED", "false")]] {
             assert!(matches!(config(&changes), Err(Error::Absent { .. })));
         }
-        assert!(config(&[(ENABLED, "true")]).is_ok());
+        assert!(config(&[("MASKINPORTEN_ENABLED", "true")]).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rustix::process::geteuid;
 use url::Url;
 
 use super::{Examination, finding::Findings};
-use crate::config::Config;
+use crate::config::{Config, variables::CLIENT_JWK};
 
 pub(super) fn check(examination: &Examination<'_>, findings: &mut Findings<'_>) {
     let config = examination.config;
@@ -57,9 +57,6 @@ fn others_may_write(owner: u32, mode: u32) -> Option<String> {
 /// Variables of PKCS#11 wrappers and libraries that write down what passes through them, PINs included.
 const WRITES_PINS: [&str; 3] = ["PKCS11SPY", "PKCS11SPY_OUTPUT", "P11_KIT_DEBUG"];
 
-/// A private key, in an environment that every process of this user can read.
-const PRIVATE_KEY: &str = "MASKINPORTEN_CLIENT_JWK";
-
 fn variables(examination: &Examination<'_>, findings: &mut Findings<'_>) {
     let mut sound = true;
     let mut warn = |name: &str, reason: String, remedy: &str| {
@@ -82,7 +79,7 @@ fn variables(examination: &Examination<'_>, findings: &mut Findings<'_>) {
         } else if let Some((_, title)) = of_profiles.iter().find(|(danger, _)| danger == name) {
             let reason = format!("{name} is set: the library of {title} may write PINs to a log");
             warn(name, reason, "Unset it once you have found what you were looking for.");
-        } else if name == PRIVATE_KEY {
+        } else if name == CLIENT_JWK {
             let reason = format!("{name} holds a private key, and every process of this user can read it");
             warn(name, reason, "Put the key into a file or a device, and name it in SEGL_KEY.");
         } else if is_pin(name) {

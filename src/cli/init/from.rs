@@ -5,7 +5,13 @@ use std::{collections::BTreeMap, ffi::OsString, fs::File, io::Read as _, path::P
 use zeroize::Zeroizing;
 
 use super::answers::Environment;
-use crate::cli::failure::Failure;
+use crate::{
+    cli::failure::Failure,
+    config::{
+        self, Fault,
+        variables::{CLIENT_ID, CLIENT_JWK, ENABLED, Variables},
+    },
+};
 
 /// Answers that were found, and what should be known about them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -129,13 +135,14 @@ fn environment(issuer: &str, notes: &mut Vec<String>) -> Option<Environment> {
     if with_slash != issuer {
         notes.push(format!("The issuer ends in a slash: {with_slash}"));
     }
-    let named = |name: &str| Some(Environment::Named(name.to_owned()));
+    let named = |name: String| Some(Environment::Named(name));
+    if let Some(built_in) = config::Environment::of_issuer(&with_slash) {
+        return named(built_in.name);
+    }
     match with_slash.as_str() {
-        "https://maskinporten.no/" => named("prod"),
-        "https://test.maskinporten.no/" => named("test"),
         "https://ver2.maskinporten.no/" => {
             notes.push("ver2 was renamed: environment = \"test\" is taken in its place.".into());
-            named("test")
+            named(config::Environment::test().name)
         }
         old if old.contains("difi.no") || old.contains("difi.eon.no") => {
             notes.push(format!(
@@ -147,51 +154,51 @@ fn environment(issuer: &str, notes: &mut Vec<String>) -> Option<Environment> {
     }
 }
 
-/// Reads the variables that platforms hand to a sidecar.
+/// Reads the variables that platforms hand to a sidecar, as the sidecar itself would.
 ///
 /// # Errors
-/// [`Failure`] when no client is named.
+/// [`Failure`] when no client is named, it is switched off, or a variable is no text.
 pub(super) fn variables(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Taken, Failure> {
-    let mut found: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
-    for (name, value) in variables {
-        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
-        if (name.starts_with("MASKINPORTEN_") || name.starts_with("SEGL_")) && !value.is_empty() {
-            found.insert(name, Zeroizing::new(value));
-        }
+    let (set, no_text) = Variables::collect(variables);
+    if let Some(name) = no_text.first() {
+        let fault = Fault::VariableNotText;
+        return Err(Failure::needs_person(format!("{name} {fault}"), fault.remedy()));
     }
-    let get = |name: &str| found.get(name).map(|value| value.as_str().to_owned());
-    let Some(client_id) = get("MASKINPORTEN_CLIENT_ID") else {
+    let Some(client_id) = set.client_id() else {
         return Err(Failure::needs_person(
-            "MASKINPORTEN_CLIENT_ID is not set",
+            format!("{CLIENT_ID} is not set"),
             "Run this where the variables of the sidecar are set, or leave --from-env out.",
         ));
     };
+    if set.is_off() {
+        return Err(Failure::needs_person(
+            format!("the client of {CLIENT_ID} is switched off by {ENABLED}"),
+            "Set that to true, or leave --from-env out.",
+        ));
+    }
     let mut taken = Taken {
-        client_id: Some(client_id),
-        scopes: get("MASKINPORTEN_SCOPES").map(|scopes| words(&scopes)).unwrap_or_default(),
-        kid: get("MASKINPORTEN_CLIENT_KID"),
-        key: get("SEGL_KEY"),
-        pin: get("SEGL_PIN_FILE").map(|path| format!("file:{path}")),
+        client_id: Some(client_id.to_owned()),
+        scopes: set.scopes(),
+        kid: set.kid(),
+        key: set.key().map(str::to_owned),
+        pin: set.pin().map(|source| source.to_string()),
         ..Taken::default()
     };
-    let well_known = get("MASKINPORTEN_WELL_KNOWN_URL");
-    let issuer = get("MASKINPORTEN_ISSUER")
-        .or_else(|| well_known?.strip_suffix(".well-known/oauth-authorization-server").map(str::to_owned));
-    if let Some(issuer) = issuer {
-        taken.environment = environment(&issuer, &mut taken.notes);
+    if let Some((issuer, _)) = set.issuer() {
+        taken.environment = environment(issuer, &mut taken.notes);
     }
-    if found.contains_key("MASKINPORTEN_CLIENT_JWK") {
-        taken.notes.push(
-            "The private key in MASKINPORTEN_CLIENT_JWK was not copied: write it to a file for its owner alone, and name \
-             that as key."
-                .into(),
-        );
+    if set.jwk().is_some() {
+        taken.notes.push(format!(
+            "The private key in {CLIENT_JWK} was not copied: write it to a file for its owner alone, and name that as key."
+        ));
     }
     Ok(taken)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -249,6 +256,28 @@ mod tests {
         assert_eq!(taken.environment, Some(Environment::Named("test".into())));
         assert!(!format!("{taken:?}").contains("s3cret"));
         assert!(variables([]).is_err());
+    }
+
+    #[test]
+    fn variables_are_taken_as_a_sidecar_takes_them() {
+        let of = |changes: &[(&str, &str)]| {
+            let mut set = BTreeMap::from([("MASKINPORTEN_CLIENT_ID", "c"), ("MASKINPORTEN_ENABLED", "true")]);
+            set.extend(changes.iter().copied());
+            variables(set.into_iter().map(|(name, value)| (name.into(), value.into())))
+        };
+        let jwk = ("MASKINPORTEN_CLIENT_JWK", "{\"kid\":\"of-jwk\",\"d\":\"s3cret\"}");
+        assert_eq!(of(&[jwk]).unwrap().kid.as_deref(), Some("of-jwk"));
+        assert_eq!(of(&[jwk, ("MASKINPORTEN_CLIENT_KID", "said")]).unwrap().kid.as_deref(), Some("said"));
+        // A comma separates no scopes: what comes of it is refused when the answers are checked.
+        let scopes = of(&[("MASKINPORTEN_SCOPES", "a:b,c:d\te:f")]).unwrap().scopes;
+        assert_eq!(scopes, ["a:b,c:d", "e:f"]);
+        for off in ["false", "0"] {
+            let refused = of(&[("MASKINPORTEN_ENABLED", off)]).unwrap_err();
+            assert!(refused.what().contains("is switched off"), "{refused}");
+        }
+        let no_text = OsString::from_vec(vec![0xff]);
+        let client = [("MASKINPORTEN_CLIENT_ID".into(), "c".into()), ("SEGL_KEY".into(), no_text)];
+        assert_eq!(variables(client).unwrap_err().what(), "SEGL_KEY is no text (UTF-8)");
     }
 
     proptest! {
