@@ -5,15 +5,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A language that Segl explains itself in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Language {
     /// English.
     #[default]
-    #[serde(rename = "en")]
     English,
     /// Norwegian bokmål.
-    #[serde(rename = "nb")]
     Bokmal,
 }
 

@@ -10,7 +10,7 @@ use x509_parser::{certificate::X509Certificate, error::X509Error, prelude::FromD
 use super::{
     Container, Error, KeyKind, Name, OrganisationIdentifier, OrganisationNumber, Purpose, QcStatements,
     extension::Extensions,
-    name::{COMMON_NAME, COUNTRY, ORGANISATION, ORGANISATION_IDENTIFIER},
+    name::{COMMON_NAME, ORGANISATION, ORGANISATION_IDENTIFIER},
     organisation, pem,
 };
 use crate::jose::{KeyError, RsaPublicKey};
@@ -141,11 +141,6 @@ impl Certificate {
     #[must_use]
     pub fn identifier(&self) -> Option<OrganisationIdentifier> {
         OrganisationIdentifier::parse(self.organization_identifier()?).ok()
-    }
-
-    /// The subject's countries (C), two letters each as a rule.
-    pub fn countries(&self) -> impl Iterator<Item = &str> {
-        self.0.subject.values(COUNTRY)
     }
 
     /// The Norwegian organisation number, looked for where Digdir's validator looks, in its order: `serialNumber`
@@ -321,7 +316,11 @@ mod tests {
     use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
     use super::*;
-    use crate::certificate::{NotAnOrganisationNumber, name::SERIAL_NUMBER, sample};
+    use crate::certificate::{
+        NotAnOrganisationNumber,
+        name::{COUNTRY, SERIAL_NUMBER},
+        sample,
+    };
 
     const ORGANISATION_IDENTIFIER_TYPE: [u64; 4] = [2, 5, 4, 97];
 

@@ -1,8 +1,6 @@
 //! What a certificate says of itself under the European regulation: the qcStatements of RFC 3739 section 3.2.6, with the
 //! statements of ETSI EN 319 412-5, EN 319 412-1 and TS 119 495.
 
-use std::fmt;
-
 use der::{AnyRef, Decode, Reader, SliceReader, Tag, Tagged, asn1::ObjectIdentifier};
 
 use crate::language::printable;
@@ -23,8 +21,6 @@ pub struct QcStatements {
     pub legislation: Vec<String>,
     /// The payment service provider's roles and supervisor.
     pub psd2: Option<Psd2>,
-    /// Statements that have no meaning here: dotted object identifiers.
-    pub others: Vec<String>,
 }
 
 /// What a certificate is qualified for (ETSI EN 319 412-5 section 4.2.3).
@@ -92,7 +88,8 @@ impl QcStatements {
                     let named = inside(information).first().and_then(oid);
                     statements.semantics = named.and_then(|id| Semantics::of(&id));
                 }
-                _ => statements.others.push(id),
+                // It has no meaning here.
+                _ => {}
             }
         }
         Some(statements)
@@ -113,17 +110,6 @@ impl QcType {
             "0.4.0.1862.1.6.3" => Self::Web,
             _ => Self::Other,
         }
-    }
-}
-
-impl fmt::Display for QcType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Signature => "signatures of a person",
-            Self::Seal => "seals",
-            Self::Web => "web sites",
-            Self::Other => "something newer",
-        })
     }
 }
 
@@ -265,8 +251,7 @@ mod tests {
     fn a_statement_that_nobody_knows_does_not_hide_the_others() {
         let unknown = sequence(&[oid("1.2.3.4"), vec![5, 0]]);
         let read = QcStatements::read(&sequence(&[unknown, compliance()])).unwrap();
-        assert!(read.compliance);
-        assert_eq!(read.others, ["1.2.3.4"]);
+        assert_eq!(read, QcStatements { compliance: true, ..QcStatements::default() });
     }
 
     #[test]

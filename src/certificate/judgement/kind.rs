@@ -48,8 +48,6 @@ pub struct Seal {
     pub legislation: Vec<String>,
     /// Roles and supervisor of a payment service provider.
     pub psd2: Option<Psd2>,
-    /// Its policies, as dotted object identifiers.
-    pub policies: Vec<String>,
 }
 
 /// What an eSeal says of its own worth.
@@ -181,7 +179,6 @@ impl Seal {
             semantics: statements.semantics,
             legislation: statements.legislation,
             psd2: statements.psd2.or_else(|| identifier.supervisor().map(|_| Psd2::default())),
-            policies: leaf.policies().to_vec(),
             identifier,
         })
     }
