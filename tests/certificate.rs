@@ -373,7 +373,7 @@ fn the_chain_of_a_seal_is_fetched_written_and_pasted_and_the_seal_works_then() {
         "{fetched:?}"
     );
     let written = fs::read(desk.path("chain.pem")).unwrap();
-    let chain = Chain::from_pem(&written, None, SystemTime::now()).unwrap();
+    let chain = Chain::from_file(&written, None, SystemTime::now()).unwrap();
     assert_eq!((chain.len(), chain.missing_issuer()), (3, None));
     let after = desk.segl(&["show", "chain.pem"]);
     assert_eq!(after.code, 0, "{after:?}");

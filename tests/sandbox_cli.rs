@@ -198,7 +198,7 @@ async fn a_certificate_issued_for_a_request_chains_and_is_taken_by_a_sandbox_of_
     };
     let printed = issue(&[]).await.unwrap();
     assert!(printed.status.success(), "{}", text(&printed.stderr));
-    let chain = Chain::from_pem(&printed.stdout, None, SystemTime::now()).unwrap();
+    let chain = Chain::from_file(&printed.stdout, None, SystemTime::now()).unwrap();
     assert_eq!(chain.len(), 2, "leaf and issuing CA, linked by a verified signature");
     assert_eq!(chain.leaf().common_name(), Some("FJORD FRAKT"));
     assert_eq!(chain.leaf().organisation_number().unwrap().to_string(), "312700018");
@@ -347,7 +347,7 @@ async fn a_seal_for_a_key_of_ones_own_is_issued_with_its_whole_chain() {
     let issued = issued.await.unwrap();
     assert!(issued.status.success(), "{}", text(&issued.stderr));
     let pem = fs::read(folder.path().join("seal.pem")).unwrap();
-    let chain = Chain::from_pem(&pem, None, SystemTime::now()).unwrap();
+    let chain = Chain::from_file(&pem, None, SystemTime::now()).unwrap();
     assert_eq!((chain.len(), chain.missing_issuer()), (3, None));
     assert_eq!(chain.leaf().organization_identifier(), Some("NTRDE-HRB1234"));
 

@@ -133,12 +133,12 @@ pub fn certificates(input: &[u8]) {
             assert_eq!(RsaPublicKey::from_spki(&spki).as_ref(), Ok(&key));
         }
     }
-    let Ok(found) = Certificate::all_from_pem(input) else { return };
+    let Ok(found) = Certificate::all_from_file(input) else { return };
     found.iter().for_each(|certificate| look_at(certificate, now));
     let set = CertificateSet::judge(&found, &[], now);
     assert!(set.best().is_some() && set.members.len() <= found.len());
     assert_eq!(set.chosen().is_some(), set.members.iter().any(|member| member.judgement.way().is_some()));
-    if let Ok(chain) = Chain::from_pem(input, None, now) {
+    if let Ok(chain) = Chain::from_file(input, None, now) {
         assert!(chain.len() <= found.len(), "a chain is made of what is there");
         assert_eq!(chain.to_der(true).len(), chain.len());
         assert!(chain.to_der(false).len() <= chain.len());

@@ -39,16 +39,16 @@ impl Chain {
         Ok(Self::of(leaf.clone(), &pool, at))
     }
 
-    /// Reads the chain from a PEM file as [`Certificate::all_from_pem`] reads it.
+    /// Reads the chain from what stands in a file, as [`Certificate::all_from_file`] reads it.
     ///
     /// Without a key to look for, the leaf is the certificate that issued no other one in the file; among several (a
     /// set for authentication, signing and encryption) the one most suitable for a grant.
     ///
     /// # Errors
-    /// Those of [`Certificate::all_from_pem`] and [`assemble`](Self::assemble), and [`Error::Ambiguous`] when there is
+    /// Those of [`Certificate::all_from_file`] and [`assemble`](Self::assemble), and [`Error::Ambiguous`] when there is
     /// no key to look for and two leaves are equally suitable.
-    pub fn from_pem(file: &[u8], public_key: Option<&RsaPublicKey>, at: SystemTime) -> Result<Self, Error> {
-        let pool = Certificate::all_from_pem(file)?;
+    pub fn from_file(file: &[u8], public_key: Option<&RsaPublicKey>, at: SystemTime) -> Result<Self, Error> {
+        let pool = Certificate::all_from_file(file)?;
         if let Some(public_key) = public_key {
             return Self::assemble(public_key, pool, at);
         }
@@ -365,7 +365,7 @@ mod tests {
         let text =
             [&root.certificate, &signing, &issuing.certificate, &leaf].map(Certificate::to_pem).concat();
         for key in [None, Some(&key())] {
-            let chain = Chain::from_pem(text.as_bytes(), key, today()).unwrap();
+            let chain = Chain::from_file(text.as_bytes(), key, today()).unwrap();
             assert_eq!(names(&chain), ["Virksomhet", "Fiktiv utsteder", "Fiktiv rot"]);
         }
     }
@@ -377,9 +377,9 @@ mod tests {
         newer.not_before = days(0).into();
         let text = leaf.to_pem() + &issuing.issue(&newer, Pair::shared()[1]).to_pem();
         assert!(matches!(
-            Chain::from_pem(text.as_bytes(), None, today()),
+            Chain::from_file(text.as_bytes(), None, today()),
             Err(Error::Ambiguous { subjects }) if subjects.len() == 2
         ));
-        assert!(Chain::from_pem(text.as_bytes(), Some(&key()), today()).is_ok());
+        assert!(Chain::from_file(text.as_bytes(), Some(&key()), today()).is_ok());
     }
 }

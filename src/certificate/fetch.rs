@@ -132,7 +132,7 @@ impl Completed {
         if !response.is_success() {
             return Err((format!("the answer was HTTP {}", response.status), response.is_unavailable()));
         }
-        let found = Certificate::all_from_pem(&response.body).map_err(|why| for_good(why.to_string()))?;
+        let found = Certificate::all_from_file(&response.body).map_err(|why| for_good(why.to_string()))?;
         let before = self.chain.len();
         self.chain = self.chain.clone().completed_from(&found, at);
         let new = self.chain.certificates().skip(before);

@@ -71,12 +71,12 @@ impl Certificate {
         Ok((Self::from_der(first.as_raw())?, rest))
     }
 
-    /// All certificates of a file as [`Container::read`] reads it, in the file's order, each once: PEM, DER, PKCS#7, or
-    /// PKCS#12 that opens without a password.
+    /// All certificates in what stands in a file, as [`Container::read`] reads it, in the file's order, each once: PEM,
+    /// DER, PKCS#7, or PKCS#12 that opens without a password.
     ///
     /// # Errors
     /// Those of [`Container::read`].
-    pub fn all_from_pem(file: &[u8]) -> Result<Vec<Self>, Error> {
+    pub fn all_from_file(file: &[u8]) -> Result<Vec<Self>, Error> {
         Container::read(file, &|| Ok(None)).map(|container| container.certificates)
     }
 
@@ -490,16 +490,16 @@ mod tests {
             one.to_pem()
         );
         for text in [plain.clone(), plain.replace('\n', "\r\n"), dressed] {
-            let read = Certificate::all_from_pem(text.as_bytes()).unwrap();
+            let read = Certificate::all_from_file(text.as_bytes()).unwrap();
             assert_eq!(read, [one.clone(), two.clone()]);
         }
-        assert_eq!(Certificate::all_from_pem(one.der()).unwrap(), [one]);
+        assert_eq!(Certificate::all_from_file(one.der()).unwrap(), [one]);
     }
 
     #[test]
     fn a_file_without_certificates_is_told_what_it_holds() {
         let text = "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n";
-        let error = Certificate::all_from_pem(text.as_bytes()).unwrap_err();
+        let error = Certificate::all_from_file(text.as_bytes()).unwrap_err();
         assert_eq!(error, Error::NoCertificate { found: vec!["PUBLIC KEY".into()] });
     }
 
@@ -507,14 +507,14 @@ mod tests {
     fn more_certificates_than_any_chain_needs_are_refused() {
         let text: String =
             (0..=32).map(|n| sample::self_signed(sample::parameters(&n.to_string())).to_pem()).collect();
-        assert_eq!(Certificate::all_from_pem(text.as_bytes()), Err(Error::TooMany { limit: 32 }));
+        assert_eq!(Certificate::all_from_file(text.as_bytes()), Err(Error::TooMany { limit: 32 }));
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = Certificate::from_der(&bytes);
-            let _ = Certificate::all_from_pem(&bytes);
+            let _ = Certificate::all_from_file(&bytes);
         }
 
         #[test]
@@ -535,7 +535,7 @@ mod tests {
             let mut text = pem::encode("CERTIFICATE", sample::real()).into_bytes();
             let place = place.index(text.len());
             text[place] = value;
-            let _ = Certificate::all_from_pem(&text);
+            let _ = Certificate::all_from_file(&text);
         }
     }
 }

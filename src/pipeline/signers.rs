@@ -206,7 +206,7 @@ pub(super) fn identity(
         config::Identity::KeyId(kid) => return Ok(Identity::KeyId(kid.clone())),
         config::Identity::CertificateBesideKey => CertificateSource::Beside,
         config::Identity::CertificateFile(path) => {
-            let chain = Chain::from_pem(&read(path)?, None, clock.wall())
+            let chain = Chain::from_file(&read(path)?, None, clock.wall())
                 .map_err(|problem| Error::Certificate { path: path.display().to_string(), problem })?;
             let issuers = signer.map_or(Ok(Vec::new()), further)?;
             CertificateSource::Given(chain.completed_from(&issuers, clock.wall()))
@@ -230,7 +230,7 @@ pub fn http_options(http: &config::Http) -> Result<http::Options, Error> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, Error> {
-    Certificate::all_from_pem(&read(path)?)
+    Certificate::all_from_file(&read(path)?)
         .map_err(|problem| Error::Certificate { path: path.display().to_string(), problem })
 }
 

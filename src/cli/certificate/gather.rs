@@ -241,7 +241,7 @@ impl Gathered {
         let path: Option<&PathBuf> = signer.and_then(|signer| signer.chain.as_ref());
         if let Some(path) = path {
             let file = file::read(path)?;
-            self.issuers.extend(Certificate::all_from_pem(&file).map_err(|why| unreadable(path, &why))?);
+            self.issuers.extend(Certificate::all_from_file(&file).map_err(|why| unreadable(path, &why))?);
         }
         Ok(())
     }

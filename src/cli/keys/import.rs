@@ -95,7 +95,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
             ),
         ));
     }
-    let certificates = Certificate::all_from_pem(&file)
+    let certificates = Certificate::all_from_file(&file)
         .map_err(|why| Failure::needs_person(format!("{}: {why}", path.display()), why.remedy()))?;
     let blocks = pem::blocks(&file).unwrap_or_default();
     if blocks.iter().any(|block| block.label().ends_with("PRIVATE KEY")) {

@@ -236,7 +236,7 @@ impl Start {
         let mut issuers = Vec::new();
         for path in &self.seal_issuer {
             let remedy = "Name a PEM file with certificates of issuers that you can read.";
-            let certificates = Certificate::all_from_pem(text_of(path, remedy)?.as_bytes())
+            let certificates = Certificate::all_from_file(text_of(path, remedy)?.as_bytes())
                 .map_err(|why| Failure::needs_person(format!("{}: {why}", path.display()), remedy))?;
             issuers.extend(certificates.iter().map(|certificate| certificate.der().to_vec()));
         }

@@ -61,7 +61,7 @@ fn read_pem(text: &[u8], ask: Ask<'_>) -> Result<KeyFile, Refusal> {
         return Err(old_encryption());
     }
     let read = read_der(&key.der().map_err(damaged)?, ask)?;
-    let certificates = match Certificate::all_from_pem(text) {
+    let certificates = match Certificate::all_from_file(text) {
         Err(certificate::Error::NoCertificate { .. }) => Ok(Vec::new()),
         certificates => certificates,
     };
