@@ -44,9 +44,9 @@ pub struct Judgement {
     pub identifier: Option<OrganisationIdentifier>,
     /// The organisation's name or, where there is none, the common name.
     pub holder: Option<String>,
-    /// The first moment at which it, or an issuer behind it, is no longer valid (wall time).
+    /// The last moment at which it, and every issuer behind it, is valid (wall time).
     pub until: SystemTime,
-    /// Whole days from the moment of the judgement to `until`; negative when that has passed.
+    /// Whole days from the moment of the judgement to `until`; negative once that has passed.
     pub days_left: i64,
     /// The issuer at which the chain breaks off; `None` when it ends in a root.
     pub missing_issuer: Option<String>,
