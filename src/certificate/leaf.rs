@@ -162,6 +162,19 @@ impl Certificate {
         })
     }
 
+    /// Whom it is for, as people name a company: `Fiktiv Sjøfart AS (312700018)`. The organisation, else the common name,
+    /// else the whole subject, with the Norwegian number or else the identifier, where it has one.
+    #[must_use]
+    pub fn holder(&self) -> String {
+        let name = self.organisation().or(self.common_name());
+        let name = name.map_or_else(|| self.0.subject.to_string(), str::to_owned);
+        match (self.organisation_number(), self.organization_identifier()) {
+            (Ok(number), _) => format!("{name} ({number})"),
+            (Err(_), Some(identifier)) => format!("{name} ({identifier})"),
+            (Err(_), None) => name,
+        }
+    }
+
     /// Serial number, hexadecimal, as encoded.
     #[must_use]
     pub fn serial_number(&self) -> &str {
@@ -405,6 +418,17 @@ mod tests {
             Error::OrganisationNumber { reason: NotAnOrganisationNumber::CheckDigit, .. }
         ));
         assert!(found.to_string().contains("991825828"), "{found}");
+    }
+
+    #[test]
+    fn the_holder_is_called_by_name_and_number_as_far_as_there_are_any() {
+        for (entries, expected) in [
+            (&[(ORGANISATION, "Fiktiv AS"), (SERIAL_NUMBER, "991825827")][..], "Fiktiv AS (991825827)"),
+            (&[(ORGANISATION_IDENTIFIER, "VATSE-556012345601")], "Testvirksomhet (VATSE-556012345601)"),
+            (&[(SERIAL_NUMBER, "991825828")], "Testvirksomhet"),
+        ] {
+            assert_eq!(subject(entries).holder(), expected);
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::{Context, ask::Ask, failure::Failure};
 use crate::{
     call::Call,
-    certificate::Certificate,
     clock::Clock,
     grant::TokenRequest,
     pipeline::{FirstCall, NamedToken, Pipeline},
@@ -83,19 +82,8 @@ async fn probe(
 fn identity(proven: &Proven) -> String {
     match (proven.kid(), proven.chain()) {
         (Some(kid), _) => format!("registered as {kid}"),
-        (None, Some(chain)) => format!("certificate of {}", holder(chain.leaf())),
+        (None, Some(chain)) => format!("certificate of {}", chain.leaf().holder()),
         (None, None) => "no identity".into(),
-    }
-}
-
-/// Whom a certificate is for, as people name a company.
-fn holder(certificate: &Certificate) -> String {
-    let subject = || certificate.subject().to_string();
-    let name = certificate.organisation().map_or_else(subject, ToOwned::to_owned);
-    match (certificate.organisation_number(), certificate.organization_identifier()) {
-        (Ok(number), _) => format!("{name} ({number})"),
-        (Err(_), Some(identifier)) => format!("{name} ({identifier})"),
-        (Err(_), None) => name,
     }
 }
 

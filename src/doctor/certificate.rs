@@ -18,7 +18,7 @@ pub(super) async fn check(ward: &Ward<'_>, client: &Client, chain: &Chain, findi
         findings.failure("certificate", about, format!("{}: {obstacle}", judgement.kind), obstacle.remedy());
     }
     if fitness.works() {
-        findings.ok("certificate", about, format!("{}, for {}", judgement.kind, holder(&judgement)));
+        findings.ok("certificate", about, format!("{}, for {}", judgement.kind, chain.leaf().holder()));
     }
     cautions(fitness, about, findings);
     environment(client, way, &judgement, findings);
@@ -27,16 +27,6 @@ pub(super) async fn check(ward: &Ward<'_>, client: &Client, chain: &Chain, findi
     if judgement.days_left >= 0 {
         let left = days(judgement.days_left);
         findings.ok("expiry", about, format!("the chain is valid for {left} more"));
-    }
-}
-
-/// The organisation, and the number that the authority compares.
-fn holder(judgement: &Judgement) -> String {
-    let name = judgement.holder.as_deref().unwrap_or("an organisation without a name");
-    match (judgement.organisation_number, &judgement.identifier) {
-        (Some(number), _) => format!("{name} ({number})"),
-        (None, Some(identifier)) => format!("{name} ({identifier})"),
-        (None, None) => name.to_owned(),
     }
 }
 
