@@ -40,12 +40,13 @@ use tracing::level_filters::LevelFilter;
 
 use self::{failure::Failure, terminal::Terminal};
 use crate::{
+    call::Call,
     clock::{Clock, SystemClock},
     config::{self as configuration, Config},
     language::Language,
     pipeline::Pipeline,
     secret,
-    sign::pkcs11::{Profiles, module_host},
+    sign::pkcs11::{Manner, Modules, Profiles, module_host},
 };
 
 /// Access tokens for Norwegian public APIs from a key that never leaves its hardware
@@ -259,6 +260,22 @@ impl Context {
         let pipeline = Pipeline::with_profiles(&config, self.clock.clone(), profiles)?;
         let outcome = work(&pipeline).await;
         pipeline.shutdown(FAREWELL).await;
+        outcome
+    }
+
+    /// Does `work` with the PKCS#11 libraries of this machine, and lets go of those that it touched. `change` says how
+    /// they are driven otherwise than usual.
+    async fn with_modules<T>(
+        &self,
+        change: impl FnOnce(Manner) -> Manner,
+        work: impl AsyncFnOnce(&Arc<Modules>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let usual = Manner { profiles: self.profiles()?, ..Manner::default() };
+        let modules = Modules::build(self.clock.clone(), change(usual));
+        let outcome = work(&modules).await;
+        if let Err(error) = modules.shutdown(&Call::within(self.clock(), FAREWELL)).await {
+            tracing::warn!(%error, "a device's library did not end in time");
+        }
         outcome
     }
 }

@@ -8,7 +8,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use super::{Context, FAREWELL, failure::Failure};
+use super::{Context, failure::Failure};
 use crate::{
     call::Call,
     sign::pkcs11::{Manner, Modules, PinRecords},
@@ -32,25 +32,16 @@ enum Action {
 }
 
 pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
-    let manner = Manner {
-        profiles: context.profiles()?,
-        look_around: true,
-        pin_records: PinRecords::Usual,
-        ..Manner::default()
+    let manner = |usual| Manner { look_around: true, pin_records: PinRecords::Usual, ..usual };
+    let work = async |modules: &Arc<Modules>| {
+        let call = Call::within(context.clock(), PATIENCE);
+        let work = Work { context, modules: modules.clone(), call };
+        match command.action {
+            Action::Show(command) => show::run(command, &work, out).await,
+            Action::FetchChain(command) => fetch_chain::run(command, &work, out).await,
+        }
     };
-    let work = Work {
-        context,
-        modules: Modules::build(context.clock.clone(), manner),
-        call: Call::within(context.clock(), PATIENCE),
-    };
-    let outcome = match command.action {
-        Action::Show(command) => show::run(command, &work, out).await,
-        Action::FetchChain(command) => fetch_chain::run(command, &work, out).await,
-    };
-    if let Err(error) = work.modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {
-        tracing::warn!(%error, "a device's library did not end in time");
-    }
-    outcome
+    context.with_modules(manner, work).await
 }
 
 /// What each of the commands works with.

@@ -28,7 +28,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{Context, FAREWELL, failure::Failure};
+use super::{Context, failure::Failure};
 use crate::{
     call::Call,
     sign::{
@@ -83,33 +83,22 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
         Some(Action::Delete(command)) => command.trusts_any(),
         Some(Action::Generate(_) | Action::Csr(_) | Action::Import(_) | Action::Jwk(_)) => false,
     };
-    let manner = Manner {
-        profiles: context.profiles()?,
-        look_around: looks,
-        trust_any,
-        pin_records: PinRecords::Usual,
-        ..Manner::default()
+    let manner = |usual| Manner { look_around: looks, trust_any, pin_records: PinRecords::Usual, ..usual };
+    let work = async |modules: &Arc<Modules>| {
+        let work = Work::with(context, modules);
+        match command.action {
+            None => list::run(command.list, &work, out).await,
+            Some(Action::List(command)) => list::run(command, &work, out).await,
+            Some(Action::Show(command)) => show::run(command, &work, out).await,
+            Some(Action::Generate(command)) => generate::run(command, &work, out).await,
+            Some(Action::Csr(command)) => csr::run(command, &work, out).await,
+            Some(Action::Import(command)) => import::run(command, &work, out).await,
+            Some(Action::Jwk(command)) => jwk::run(command, &work, out).await,
+            Some(Action::Test(command)) => test::run(command, &work, out).await,
+            Some(Action::Delete(command)) => delete::run(command, &work, out).await,
+        }
     };
-    let work = Work {
-        context,
-        modules: Modules::build(context.clock.clone(), manner),
-        call: Call::within(context.clock(), PATIENCE),
-    };
-    let outcome = match command.action {
-        None => list::run(command.list, &work, out).await,
-        Some(Action::List(command)) => list::run(command, &work, out).await,
-        Some(Action::Show(command)) => show::run(command, &work, out).await,
-        Some(Action::Generate(command)) => generate::run(command, &work, out).await,
-        Some(Action::Csr(command)) => csr::run(command, &work, out).await,
-        Some(Action::Import(command)) => import::run(command, &work, out).await,
-        Some(Action::Jwk(command)) => jwk::run(command, &work, out).await,
-        Some(Action::Test(command)) => test::run(command, &work, out).await,
-        Some(Action::Delete(command)) => delete::run(command, &work, out).await,
-    };
-    if let Err(error) = work.modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {
-        tracing::warn!(%error, "a device's library did not end in time");
-    }
-    outcome
+    context.with_modules(manner, work).await
 }
 
 /// The keys that Maskinporten takes on the devices of this machine, as far as they show without a login.
@@ -133,22 +122,16 @@ pub(super) struct UsableKey {
 
 /// Looks through every library of the machine, each in a process of its own.
 pub(super) async fn usable(context: &Context) -> Result<Usable, Failure> {
-    let manner = Manner { profiles: context.profiles()?, look_around: true, ..Manner::default() };
-    let work = Work {
-        context,
-        modules: Modules::build(context.clock.clone(), manner),
-        call: Call::within(context.clock(), PATIENCE),
+    let work = async |modules: &Arc<Modules>| {
+        let looked = list::Place::anywhere().look(None, &Work::with(context, modules)).await;
+        // A machine without any library has no keys on devices.
+        let Ok((wanted, looked)) = looked else { return Ok(Usable::default()) };
+        let configured = configured::Configured::default();
+        let now = context.clock().wall();
+        let listing = listing::Listing::new(looked, modules.profiles(), &wanted, &configured, now);
+        Ok(listing.usable_keys())
     };
-    let looked = list::Place::anywhere().look(None, &work).await;
-    if let Err(error) = work.modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {
-        tracing::warn!(%error, "a device's library did not end in time");
-    }
-    // A machine without any library has no keys on devices.
-    let Ok((wanted, looked)) = looked else { return Ok(Usable::default()) };
-    let configured = configured::Configured::default();
-    let now = context.clock().wall();
-    let listing = listing::Listing::new(looked, work.modules.profiles(), &wanted, &configured, now);
-    Ok(listing.usable_keys())
+    context.with_modules(|usual| Manner { look_around: true, ..usual }, work).await
 }
 
 /// What each of the commands works with.
@@ -156,6 +139,12 @@ struct Work<'a> {
     context: &'a Context,
     modules: Arc<Modules>,
     call: Call,
+}
+
+impl<'a> Work<'a> {
+    fn with(context: &'a Context, modules: &Arc<Modules>) -> Self {
+        Self { context, modules: modules.clone(), call: Call::within(context.clock(), PATIENCE) }
+    }
 }
 
 /// A device's error, with the remedy of a person at the command line.

@@ -1,13 +1,13 @@
 //! What devices say of their PIN. To ask costs no try: nobody logs in.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use super::{Named, trouble};
 use crate::{
     call::Call,
-    cli::{Context, FAREWELL, failure::Failure},
+    cli::{Context, failure::Failure},
     sign::{
         Error,
         pkcs11::{DeviceDescription, Manner, ModuleDescription, Modules, PinState, Uri},
@@ -37,23 +37,20 @@ impl Told {
 
 /// Asks each of the devices.
 pub(super) async fn ask(devices: &[Named], context: &Context) -> Result<Vec<Told>, Failure> {
-    let profiles = context.profiles()?;
-    // In processes of their own: libraries that hang or crash cost a line.
-    let manner = Manner { profiles: profiles.clone(), look_around: true, ..Manner::default() };
-    let modules = Modules::build(context.clock.clone(), manner);
-    let mut told = Vec::new();
-    for Named { uri, profile } in devices {
-        let mut answers = Vec::new();
-        for library in profiles.libraries_for(uri, profile.as_deref())? {
-            let call = Call::within(context.clock(), PATIENCE);
-            answers.push(modules.describe(&library, None, &call).await);
+    let work = async |modules: &Arc<Modules>| {
+        let mut told = Vec::new();
+        for Named { uri, profile } in devices {
+            let mut answers = Vec::new();
+            for library in modules.profiles().libraries_for(uri, profile.as_deref())? {
+                let call = Call::within(context.clock(), PATIENCE);
+                answers.push(modules.describe(&library, None, &call).await);
+            }
+            told.extend(told_of(uri, &answers));
         }
-        told.extend(told_of(uri, &answers));
-    }
-    if let Err(error) = modules.shutdown(&Call::within(context.clock(), FAREWELL)).await {
-        tracing::warn!(%error, "a device's library did not end in time");
-    }
-    Ok(told)
+        Ok(told)
+    };
+    // In processes of their own: libraries that hang or crash cost a line.
+    context.with_modules(|usual| Manner { look_around: true, ..usual }, work).await
 }
 
 fn told_of(uri: &Uri, answers: &[Result<ModuleDescription, Error>]) -> Vec<Told> {
