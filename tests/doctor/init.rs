@@ -107,7 +107,8 @@ async fn an_option_goes_before_what_another_tool_was_told() {
     let said = stand.segl_with(&arguments, &variables, "").await;
     assert_eq!(said.code, Some(0), "{said:?}");
     let written = std::fs::read_to_string(stand.folder().join("segl.toml")).unwrap();
-    assert!(written.contains("certificate = \"token\"") && !written.contains(KID), "{written}");
+    let client = &written.parse::<toml::Table>().unwrap()["clients"]["app"];
+    assert_eq!((client["certificate"].as_str(), client.get("kid")), (Some("token"), None), "{written}");
 }
 
 #[tokio::test]
