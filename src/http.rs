@@ -1,5 +1,6 @@
-//! The one way out: HTTPS with deadlines and limits, no redirects, and plain HTTP to this machine only. Addresses that
-//! somebody else wrote are looked at before they are followed (`foreign`).
+//! The one way out: HTTPS with deadlines and limits, no redirects, and plain HTTP to this machine only. One thing is
+//! fetched over plain HTTP from elsewhere, and nothing is sent there: what stands at an address that somebody else wrote,
+//! which is looked at before it is followed ([`Http::fetch`]).
 
 mod date;
 mod foreign;
@@ -246,7 +247,7 @@ impl Http {
     }
 }
 
-/// Whether `url` names this machine: only then may it be plain HTTP.
+/// Whether `url` names this machine: only there does a [`Request`] go over plain HTTP.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
