@@ -6,19 +6,21 @@ mod error;
 mod exchange;
 mod maskinporten;
 mod outage;
+mod refusal;
 mod response;
 mod retry;
 mod trouble;
 
 #[cfg(feature = "cli")]
-pub(crate) use self::error::printable;
+pub(crate) use self::refusal::printable;
 pub use self::{
     cache::{Cached, DEFAULT_CAPACITY, lead_time},
     contact::{CLOCK_LIMIT, Contact, ContactState},
-    error::{Authority, Error, Refusal},
+    error::{Authority, Error},
     exchange::{Altinn, Counterparty, Customs, Exchange, ExchangedToken, TEST_AUTH, TestAuth},
     maskinporten::{Endpoints, Maskinporten},
     outage::{Outage, Side},
+    refusal::Refusal,
 };
 
 use std::{fmt, sync::Arc, time::Duration};

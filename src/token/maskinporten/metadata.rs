@@ -8,7 +8,7 @@ use crate::{
     call::Call,
     clock::{Clock, Instant},
     http::{Http, Request},
-    token::{Authority, Endpoints, Error, error::printable},
+    token::{Authority, Endpoints, Error, refusal::printable},
 };
 
 /// How long an answer is trusted: Digdir's advice for signing keys, and endpoints change less often.
