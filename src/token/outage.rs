@@ -42,6 +42,15 @@ impl Outage {
         }
     }
 
+    /// The same as part of the outage that `known` is: it began when that one did, if it is of the same side.
+    #[must_use]
+    pub(super) fn going_on(self, known: Option<&Self>) -> Self {
+        match known {
+            Some(known) if known.side == self.side => Self { since: known.since, ..self },
+            _ => self,
+        }
+    }
+
     /// The authority that is away, or that cannot be reached.
     #[must_use]
     pub fn authority(&self) -> Option<Authority> {

@@ -39,7 +39,7 @@ impl Trouble {
             Err(Error::Unreachable { .. } | Error::Unavailable { .. } | Error::Malformed { .. }) => {
                 *last = None
             }
-            Err(error) => *last = Some(self.continued(last.take(), error)),
+            Err(error) => *last = Some(Outage::of(error.clone(), self.clock.wall()).going_on(last.as_ref())),
         }
         result
     }
@@ -50,20 +50,7 @@ impl Trouble {
         error: Error,
         signer_since: impl FnOnce() -> Option<SystemTime>,
     ) -> Outage {
-        let outage = Outage::of(error, self.clock.wall());
-        match self.outage(signer_since) {
-            Some(known) if known.side == outage.side => Outage { since: known.since, ..outage },
-            _ => outage,
-        }
-    }
-
-    /// `error` with the beginning of what it goes on with.
-    fn continued(&self, last: Option<Outage>, error: &Error) -> Outage {
-        let fresh = Outage::of(error.clone(), self.clock.wall());
-        match last {
-            Some(last) if last.side == fresh.side => Outage { since: last.since, ..fresh },
-            _ => fresh,
-        }
+        Outage::of(error, self.clock.wall()).going_on(self.outage(signer_since).as_ref())
     }
 
     /// Does `work`; as long as it is not done, `trouble` is what there is to say of it. Of several at a time the
