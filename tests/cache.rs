@@ -15,6 +15,7 @@ use segl::{
     call::Call,
     clock::{BoxFuture, Clock, ManualClock},
     grant::TokenRequest,
+    sign,
     token::{
         AccessToken, Authority, Cached, Delivery, Error, Outage, Provenance, Refusal, Side, TokenSource,
     },
@@ -763,6 +764,29 @@ async fn a_token_that_cannot_be_renewed_says_why_and_since_when_and_the_next_one
     }
     let renewed = house.token().await.unwrap();
     assert_eq!((renewed.delivery(), renewed.outage()), (Delivery::Cached, None));
+}
+
+#[tokio::test]
+async fn a_renewal_that_a_busy_device_turned_away_marks_no_token() {
+    let house = House::open();
+    house.token().await.unwrap();
+    house.clock.advance(LIFE * 3 / 4);
+    let busy = Error::Sign(sign::Error::Busy { waiting: 64, after: Duration::from_secs(1) });
+    for (error, delivery) in [
+        (busy.clone(), Delivery::Cached),
+        (out_of_time(busy), Delivery::Cached),
+        (unreachable(), Delivery::WhileDown),
+    ] {
+        house.source.errors.lock().unwrap().push_back(error);
+        let asked = house.asked();
+        house.token().await.unwrap();
+        while house.asked() == asked {
+            house.clock.advance(Duration::from_millis(100));
+            settle().await;
+        }
+        let served = house.token().await.unwrap();
+        assert_eq!((served.secret(), served.delivery()), ("token-1", delivery));
+    }
 }
 
 /// A grant that was refused for its time has been minted twice by then.

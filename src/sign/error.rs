@@ -255,6 +255,9 @@ pub enum Error {
 /// A device that is being asked at this moment is not to be asked for sooner than this.
 const SOONEST: Duration = Duration::from_millis(100);
 
+/// A device that has not answered a caller with less time than this has not shown anything.
+const SILENCE: Duration = Duration::from_secs(2);
+
 impl Error {
     /// Whose move it is.
     #[must_use]
@@ -270,6 +273,17 @@ impl Error {
             Self::NotFound { sought: Sought::Device, .. } => Fault::Device,
             Self::Busy { .. } | Self::Closed => Fault::Load,
             _ => Fault::Configuration,
+        }
+    }
+
+    /// Whether it tells one who has waited so long that the signer is in trouble. It does not when the caller was in a
+    /// hurry, when more was asked than can be done, or when the key was changed meanwhile: the next grant is made for the
+    /// new one.
+    pub(crate) fn is_trouble(&self, waited: Duration) -> bool {
+        match self {
+            Self::Deadline => waited >= SILENCE,
+            Self::KeyChanged => false,
+            _ => self.kind() != Fault::Load,
         }
     }
 

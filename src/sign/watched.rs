@@ -10,7 +10,7 @@ use crate::{
     call::Call,
     certificate::Chain,
     clock::{BoxFuture, Clock, Instant, Moment, Spell},
-    sign::{Error, Fault, Health, Key, MakeMessage, Signed, Signer},
+    sign::{Error, Health, Key, MakeMessage, Signed, Signer},
 };
 
 /// Passes everything on to another signer, and remembers how it went: [`health`](Signer::health) then says since when.
@@ -35,9 +35,6 @@ struct Trouble {
     heard: Instant,
     spell: Spell,
 }
-
-/// A device that has not answered a caller with less time than this has not shown anything.
-const SILENCE: Duration = Duration::from_secs(2);
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,13 +69,7 @@ impl Watched {
 
     fn failed(&self, error: &Error, asked: Moment) {
         let heard = self.clock.now();
-        let waited = heard.since(asked.now);
-        let says_nothing = match error {
-            Error::Deadline => waited < SILENCE,
-            Error::KeyChanged => true,
-            _ => error.kind() == Fault::Load,
-        };
-        if says_nothing {
+        if !error.is_trouble(heard.since(asked.now)) {
             return;
         }
         let mut record = self.record();
@@ -303,9 +294,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_the_callers_own_says_nothing_of_the_device() {
         let stand = Stand::new();
-        for error in
-            [Error::Deadline, Error::KeyChanged, Error::Closed, Error::Busy { waiting: 9, after: SILENCE }]
-        {
+        let busy = Error::Busy { waiting: 9, after: Duration::from_secs(2) };
+        for error in [Error::Deadline, Error::KeyChanged, Error::Closed, busy] {
             stand.fails_with(Some(error));
             assert!(!stand.signs().await);
             assert_eq!(stand.watched.health().trouble_since, None);

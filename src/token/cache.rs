@@ -166,6 +166,7 @@ impl Cached {
         let mut delays = backoff();
         let mut failed = false;
         loop {
+            let asked = clock.now();
             let call = Call::new(clock).in_background();
             let Err(error) = self.join_flight(request, &call).await else { return };
             let entry = self.0.store.entry(request);
@@ -176,7 +177,9 @@ impl Cached {
                 tracing::warn!(%error, "a token could not be renewed");
             }
             let pause = delays.next().unwrap_or(LONGEST_PAUSE).max(pause_after(&error));
-            if let Some(entry) = &entry {
+            if let Some(entry) = &entry
+                && error.is_trouble(clock.now().since(asked))
+            {
                 entry.renewal_failed(Outage::of(error, clock.wall()));
             }
             if gone && lifespan == Lifespan::OfTheToken {

@@ -175,6 +175,15 @@ impl Error {
         }
     }
 
+    /// Whether it tells one who has waited so long that somebody is away or refuses, and not only that this side has too
+    /// much to do.
+    pub(super) fn is_trouble(&self, waited: Duration) -> bool {
+        match self.cause() {
+            Self::Sign(error) => error.is_trouble(waited),
+            error => error.kind() != Fault::Load,
+        }
+    }
+
     /// Whether it was time that ran out.
     pub(super) fn is_late(&self) -> bool {
         matches!(self, Self::Deadline(_)) || matches!(self.cause(), Self::Sign(sign::Error::Deadline))

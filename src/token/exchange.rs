@@ -153,6 +153,6 @@ impl TokenSource for Exchange {
     }
 
     fn trouble(&self) -> Option<Outage> {
-        self.outage().or_else(|| self.subject.trouble()).or_else(|| self.trouble.pending())
+        self.outage().or_else(|| self.subject.trouble()).or_else(|| self.trouble.hint())
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     clock::{BoxFuture, Clock, numeric_date},
     grant::{Assertion, Grant, TokenRequest},
     http::{Http, Request},
-    sign::{self, Credential, Fault, Proven},
+    sign::{Credential, Fault, Proven},
 };
 
 /// `grant_type` of RFC 7523 section 2.1.
@@ -118,8 +118,7 @@ impl Maskinporten {
                 let assertion = self.grant.assert(&proven, request, call).await?;
                 Ok::<_, Error>((proven, assertion))
             };
-            let late = Error::Sign(sign::Error::Deadline);
-            let (proven, assertion) = trouble.unless(late, signing).await?;
+            let (proven, assertion) = trouble.signing(signing).await?;
             // Else the grant would be old by the time it could be sent.
             if turn.asks() {
                 let sending = self.send(&endpoint, assertion, &proven, call);
@@ -193,6 +192,92 @@ impl TokenSource for Maskinporten {
     }
 
     fn trouble(&self) -> Option<Outage> {
-        self.outage().or_else(|| self.trouble.pending())
+        self.outage().or_else(|| self.trouble.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::{
+        certificate::Chain,
+        clock::ManualClock,
+        http::Options,
+        sign::{self, Health, Identity, Key, MakeMessage, Signed, Signer},
+        token::Side,
+    };
+
+    /// Fails in this way, after that time.
+    #[derive(Debug)]
+    struct Device {
+        clock: Arc<ManualClock>,
+        error: sign::Error,
+        after: Duration,
+    }
+
+    impl Device {
+        fn fails<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, sign::Error>> {
+            Box::pin(async {
+                self.clock.advance(self.after);
+                Err(self.error.clone())
+            })
+        }
+    }
+
+    impl Signer for Device {
+        fn key<'a>(&'a self, _call: &'a Call) -> BoxFuture<'a, Result<Key, sign::Error>> {
+            self.fails()
+        }
+
+        fn sign<'a>(
+            &'a self,
+            _call: &'a Call,
+            _make: MakeMessage,
+        ) -> BoxFuture<'a, Result<Signed, sign::Error>> {
+            self.fails()
+        }
+
+        fn chain<'a>(&'a self, _call: &'a Call) -> BoxFuture<'a, Result<Chain, sign::Error>> {
+            self.fails()
+        }
+
+        fn health(&self) -> Health {
+            Health::default()
+        }
+    }
+
+    /// Which side is said to be away once a token was asked for in vain, and which to one whose time is up.
+    async fn sides_after(error: sign::Error, after: Duration) -> [Option<Side>; 2] {
+        let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        // Nobody listens there; grants would go to the place that follows from the issuer.
+        let issuer = Url::parse("http://127.0.0.1:1/").unwrap();
+        let grant = Grant::new(clock.clone(), issuer.as_str(), "client");
+        let signer = Arc::new(Device { clock: clock.clone(), error, after });
+        let credential = Arc::new(Credential::new(Identity::KeyId("kid".into()), signer));
+        let http = Arc::new(Http::new(Options::default(), clock.clone()));
+        let maskinporten = Maskinporten::new(http, clock.clone(), Endpoints::of(issuer), grant, credential);
+        let call = Call::within(&*clock, after + Duration::from_millis(100));
+        let request = TokenRequest::scopes(["a:b"]).unwrap();
+        maskinporten.token(&request, &call).await.unwrap_err();
+        [maskinporten.outage(), maskinporten.trouble()].map(|outage| Some(outage?.side))
+    }
+
+    #[tokio::test]
+    async fn a_signer_is_away_when_it_failed_and_not_when_it_was_asked_for_too_much_or_too_briefly() {
+        let at_once = Duration::ZERO;
+        let gone = sign::Error::Device { function: "C_Sign".into(), code: "CKR_DEVICE_REMOVED".into() };
+        let busy = sign::Error::Busy { waiting: 64, after: Duration::from_secs(1) };
+        for (error, after, side) in [
+            (gone, at_once, Some(Side::Signer)),
+            (sign::Error::Deadline, Duration::from_secs(2), Some(Side::Signer)),
+            (sign::Error::Deadline, Duration::from_millis(1_900), None),
+            (busy, at_once, None),
+            (sign::Error::KeyChanged, at_once, None),
+        ] {
+            let said = format!("{error:?} after {after:?}");
+            assert_eq!(sides_after(error, after).await, [side, Some(Side::Signer)], "{said}");
+        }
     }
 }

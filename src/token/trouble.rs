@@ -4,7 +4,10 @@ use std::{
 };
 
 use super::{Contact, Error, Outage, Side};
-use crate::clock::{Clock, Moment};
+use crate::{
+    clock::{Clock, Moment},
+    sign,
+};
 
 /// What goes wrong for one source: what is known of the authority, what else failed last, and what is being waited for.
 #[derive(Debug)]
@@ -12,8 +15,15 @@ pub(super) struct Trouble {
     contact: Arc<Contact>,
     clock: Arc<dyn Clock>,
     /// The last failure that is not the authority's, until something goes right.
-    last: Mutex<Option<Outage>>,
+    last: Mutex<Option<Failure>>,
     pending: Mutex<Option<(Moment, Error)>>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    outage: Outage,
+    /// Whether it shows that somebody is away. Else it is worth a word to whoever runs out of time, and nothing more.
+    counts: bool,
 }
 
 /// What takes longer than this is worth a word to whoever runs out of time.
@@ -28,7 +38,8 @@ impl Trouble {
         &self.contact
     }
 
-    /// Notes how a try ended and passes it on. A refusal with a reason is an answer: the authority is there.
+    /// Notes how a try ended and passes it on. A refusal with a reason is an answer: the authority is there. Why there
+    /// was no signature has been noted by [`signing`](Self::signing).
     pub(super) fn watch<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         let mut last = locked(&self.last);
         match &result {
@@ -39,9 +50,29 @@ impl Trouble {
             Err(Error::Unreachable { .. } | Error::Unavailable { .. } | Error::Malformed { .. }) => {
                 *last = None
             }
-            Err(error) => *last = Some(Outage::of(error.clone(), self.clock.wall()).going_on(last.as_ref())),
+            Err(Error::Sign(_)) => {}
+            Err(error) => self.note(&mut last, error, true),
         }
         result
+    }
+
+    /// Does `work`, which signs, and notes what it shows of the signer.
+    pub(super) async fn signing<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let asked = self.clock.now();
+        let result = self.unless(Error::Sign(sign::Error::Deadline), work).await;
+        if let Err(error @ Error::Sign(why)) = &result {
+            let counts = why.is_trouble(self.clock.now().since(asked));
+            self.note(&mut locked(&self.last), error, counts);
+        }
+        result
+    }
+
+    fn note(&self, last: &mut Option<Failure>, error: &Error, counts: bool) {
+        if last.as_ref().is_none_or(|known| counts || !known.counts) {
+            let known = last.as_ref().map(|known| &known.outage);
+            let outage = Outage::of(error.clone(), self.clock.wall()).going_on(known);
+            *last = Some(Failure { outage, counts });
+        }
     }
 
     /// `error` as a part of the outage that is going on.
@@ -50,7 +81,8 @@ impl Trouble {
         error: Error,
         signer_since: impl FnOnce() -> Option<SystemTime>,
     ) -> Outage {
-        Outage::of(error, self.clock.wall()).going_on(self.outage(signer_since).as_ref())
+        let outage = Outage::of(error, self.clock.wall());
+        dated(outage.going_on(self.last(|_| true).as_ref()), signer_since)
     }
 
     /// Does `work`; as long as it is not done, `trouble` is what there is to say of it. Of several at a time the
@@ -63,18 +95,29 @@ impl Trouble {
 
     /// Who is away. `signer_since` is what the signer itself says of the beginning, for trouble with it.
     pub(super) fn outage(&self, signer_since: impl FnOnce() -> Option<SystemTime>) -> Option<Outage> {
-        let outage = self.contact.outage().or_else(|| locked(&self.last).clone())?;
-        let since = if outage.side == Side::Signer { signer_since() } else { None };
-        Some(Outage { since: since.unwrap_or(outage.since), ..outage })
+        Some(dated(self.last(|failure| failure.counts)?, signer_since))
     }
 
-    /// What has not answered for a while now.
-    pub(super) fn pending(&self) -> Option<Outage> {
-        let pending = locked(&self.pending);
-        let (since, trouble) = pending.as_ref()?;
-        let is_long = self.clock.now().since(since.now) >= LONG;
-        is_long.then(|| Outage::of(trouble.clone(), since.wall))
+    /// What there is to say to whoever runs out of time, though nobody is known to be away: what has not answered for a
+    /// while now, or what failed last.
+    pub(super) fn hint(&self) -> Option<Outage> {
+        let pending = locked(&self.pending).clone();
+        let is_long = |since: &Moment| self.clock.now().since(since.now) >= LONG;
+        let long = pending.filter(|(since, _)| is_long(since));
+        long.map(|(since, trouble)| Outage::of(trouble, since.wall)).or_else(|| self.last(|_| true))
     }
+
+    fn last(&self, is_meant: impl FnOnce(&Failure) -> bool) -> Option<Outage> {
+        self.contact.outage().or_else(|| {
+            let last = locked(&self.last);
+            last.as_ref().filter(|failure| is_meant(failure)).map(|failure| failure.outage.clone())
+        })
+    }
+}
+
+fn dated(outage: Outage, signer_since: impl FnOnce() -> Option<SystemTime>) -> Outage {
+    let since = if outage.side == Side::Signer { signer_since() } else { None };
+    Outage { since: since.unwrap_or(outage.since), ..outage }
 }
 
 /// Dropped when the work is done, or given up.
