@@ -32,6 +32,8 @@ const LEAD: u64 = 60;
 /// What a handler says of a request, beside its answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Note {
+    /// It could be read as a grant.
+    is_grant: bool,
     pub(super) client: Option<String>,
     pub(super) scopes: Option<String>,
     pub(super) jti: Option<String>,
@@ -52,6 +54,7 @@ impl Note {
         let kid = jws.header.get("kid").map(|kid| format!("kid {}", shown(kid)));
         let chain = jws.header.get("x5c").and_then(Value::as_array).map(Vec::len);
         Self {
+            is_grant: true,
             client: jws.payload.get("iss").map(shown),
             scopes: jws.payload.get("scope").map(shown),
             jti: jws.payload.get("jti").map(shown),
@@ -105,6 +108,9 @@ fn shown(value: &Value) -> String {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Entry {
     pub(super) number: u64,
+    /// Whether something that could be read as a grant stood in it.
+    #[serde(skip)]
+    pub(super) is_grant: bool,
     /// Seconds since 1970, on the authorities' clock.
     pub(super) at: u64,
     pub(super) authority: Authority,
@@ -132,6 +138,7 @@ impl Entry {
     pub(super) fn of(authority: Authority, method: String, path: String, status: u16, at: u64) -> Self {
         Self {
             number: 0,
+            is_grant: false,
             at,
             authority,
             method,
@@ -145,11 +152,6 @@ impl Entry {
             life: None,
             manners: Vec::new(),
         }
-    }
-
-    /// Whether it is a request for a Maskinporten token with something in it that could be read.
-    pub(super) fn is_grant(&self) -> bool {
-        self.authority == Authority::Maskinporten && self.key.is_some()
     }
 }
 
@@ -201,6 +203,7 @@ impl Journal {
         self.next += 1;
         if let Some(note) = note {
             let manners = self.judge(&entry, &note);
+            entry.is_grant = note.is_grant;
             entry.code = note.code;
             entry.client = note.client;
             entry.scopes = note.scopes;

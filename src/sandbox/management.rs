@@ -72,7 +72,7 @@ async fn requests(State(world): State<Arc<World>>, RawQuery(query): RawQuery) ->
 
 async fn grants(State(world): State<Arc<World>>, RawQuery(query): RawQuery) -> Response {
     let mut entries = locked(&world.journal).entries(after(query.as_deref()));
-    entries.retain(|entry| entry.is_grant());
+    entries.retain(|entry| entry.is_grant);
     answer(&json!(entries))
 }
 

@@ -155,6 +155,11 @@ async fn the_management_interface_shows_requests_and_grants_and_no_token() {
     let token = stand.token(&stand.by_kid()).await;
     stand.exchange_at_customs(&token).await;
     stand.send(&stand.by_x5c(Profile::Seid2).set("scope", Clients::NOT_GRANTED)).await;
+    let mut keyless = stand.by_kid();
+    keyless.header = json!({ "alg": "RS256" });
+    stand.send(&keyless).await;
+    stand.send(&stand.by_x5c(Profile::Seid2).header("x5c", "no array")).await;
+    stand.post_assertion("no grant").await;
     stand.get(&format!("{}elsewhere", stand.sandbox.issuer()), "", &[]).await;
 
     let requests = stand.managed("GET", "/requests", None).await;
@@ -177,23 +182,29 @@ async fn the_management_interface_shows_requests_and_grants_and_no_token() {
             ("maskinporten", "/token", 200),
             ("customs", "/api/access/external/oauth/token", 200),
             ("maskinporten", "/token", 400),
+            ("maskinporten", "/token", 400),
+            ("maskinporten", "/token", 400),
+            ("maskinporten", "/token", 400),
             ("maskinporten", "/elsewhere", 404),
         ]
     );
     assert_eq!(requests[1]["client"], format!("0192:{}", Clients::ORGANISATION));
-    let later = stand.managed("GET", "/requests?after=3", None).await;
-    assert_eq!((later.as_array().unwrap().len(), &later[0]["number"]), (1, &json!(4)));
+    let later = stand.managed("GET", "/requests?after=6", None).await;
+    assert_eq!((later.as_array().unwrap().len(), &later[0]["number"]), (1, &json!(7)));
 
     let grants = stand.managed("GET", "/grants", None).await;
     let of = |index: usize, name: &str| grants[index][name].as_str().unwrap_or_default().to_owned();
-    assert_eq!(grants.as_array().unwrap().len(), 2);
+    assert_eq!(grants.as_array().unwrap().len(), 4);
     assert_eq!(
         (of(0, "client"), of(0, "key"), of(0, "scopes")),
         (Clients::KEY_CLIENT.into(), format!("kid {KID}"), ROAD.into())
     );
     assert_eq!((of(1, "key"), of(1, "code")), ("x5c of 2".into(), "MP-250".into()));
+    for without_a_key in [2, 3] {
+        assert_eq!((of(without_a_key, "key"), of(without_a_key, "scopes")), (String::new(), ROAD.into()));
+    }
     let overview = stand.managed("GET", "/", None).await;
-    assert_eq!(overview["counters"]["token"]["hits"], 2);
+    assert_eq!(overview["counters"]["token"]["hits"], 5);
     assert_eq!(overview["maskinporten"], stand.sandbox.issuer());
 }
 
