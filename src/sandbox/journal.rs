@@ -176,8 +176,8 @@ pub(super) struct Journal {
     next: u64,
     entries: VecDeque<Entry>,
     jtis: Replay,
-    /// When the token for a want ends, and how long it lives.
-    issued: HashMap<u64, (u64, u64)>,
+    /// When the token for a want ends.
+    issued: HashMap<u64, u64>,
     recent: HashMap<u64, VecDeque<u64>>,
     lapses: BTreeMap<(String, Manner), (u64, String)>,
 }
@@ -263,17 +263,17 @@ impl Journal {
         if entry.status < 400
             && let Some(life) = note.life
         {
-            let left = self.issued.get(&what).map_or(0, |(end, _)| end.saturating_sub(now));
+            let left = self.issued.get(&what).map_or(0, |end| end.saturating_sub(now));
             if left > LEAD.max(life / 4) {
                 let words =
                     format!("the token for {scopes} was asked for again with {left} s of the last one left");
                 found.push((Manner::AskedWhileValid, words));
             }
             if self.issued.len() >= MOST_TOKENS {
-                self.issued.retain(|_, (end, _)| *end > now);
+                self.issued.retain(|_, end| *end > now);
             }
             if self.issued.len() < MOST_TOKENS {
-                self.issued.insert(what, (now.saturating_add(life), life));
+                self.issued.insert(what, now.saturating_add(life));
             }
         }
         if self.recent.len() >= MOST_TOKENS {
