@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Clock, Instant};
 
@@ -28,7 +28,7 @@ impl Moment {
 
 /// How far this machine's wall clock is ahead of a server's, and how sure that is. People look at it and nothing else
 /// does: no `iat` is ever shifted by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Offset {
     /// Milliseconds by which this machine is ahead; negative when it is behind.

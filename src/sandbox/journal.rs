@@ -156,7 +156,7 @@ impl Entry {
 }
 
 /// Bad manners of one kind, of one client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lapse {
     /// Who: client identifier or organisation; empty for a request that named nobody.
