@@ -213,6 +213,7 @@ impl Pipeline {
     }
 }
 
+/// Who exchanges tokens, and at which base address.
 fn counterparty(exchange: &config::Exchange) -> (Authority, &Url) {
     match exchange {
         config::Exchange::Customs { base } => (Authority::Customs, base),

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::Client;
+use super::{Client, counterparty};
 use crate::{
     call::Call,
     config::{self, ConsumerOrg},
@@ -73,10 +73,7 @@ impl NamedToken {
     /// Who exchanges it; `None` for Maskinporten's own.
     #[must_use]
     pub fn exchanged_at(&self) -> Option<Authority> {
-        self.config.exchange.as_ref().map(|exchange| match exchange {
-            config::Exchange::Customs { .. } => Authority::Customs,
-            config::Exchange::Altinn { .. } => Authority::Altinn,
-        })
+        self.config.exchange.as_ref().map(|exchange| counterparty(exchange).0)
     }
 
     /// The configured request with the caller's choices in it.
