@@ -1,6 +1,8 @@
 //! The certificate chain of an `x5c` header: its shape (MP-123), and whether it is an enterprise certificate
 //! of the test CA (MP-120).
 
+use std::iter;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use x509_parser::{
@@ -29,31 +31,39 @@ pub(super) struct Certified {
 /// Reads and verifies `x5c` at `now` (seconds since 1970).
 pub(super) fn verify(x5c: &Value, ca: &TestCa, now: u64) -> Result<Certified, Refusal> {
     let chain = read(x5c)?;
-    refuse_real(&chain)?;
-    let certificates = chain.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
-    for (lower, upper) in certificates.iter().zip(certificates.iter().skip(1)) {
-        if lower.issuer() != upper.subject() {
-            return Err(Refusal::X5c("the certificates are not in order, leaf first"));
-        }
-    }
-    let (Some(leaf), Some(above)) = (certificates.first(), chain.get(1..)) else {
-        return Err(Refusal::X5c("it is empty"));
-    };
-    if leaf.issuer() == leaf.subject() {
-        return Err(invalid("it is self-signed"));
-    }
-    anchor(leaf, above, ca)?;
-    valid_at(leaf, now)?;
-    let is_for_signing = enterprise(leaf)?;
+    let (leaf, _) = in_order(&chain)?;
+    anchor(&leaf, chain.get(1..).unwrap_or_default(), ca)?;
+    valid_at(&leaf, now)?;
+    let is_for_signing = enterprise(&leaf)?;
     Ok(Certified {
-        key: rsa_key(leaf)?,
+        key: rsa_key(&leaf)?,
         organisation: organisation::number_of(leaf.subject()),
         is_for_signing,
     })
 }
 
+/// The leaf of `chain` and what is above it: nothing real, each followed by one that bears its issuer's name, and the leaf
+/// issued by another.
+pub(super) fn in_order(
+    chain: &[Vec<u8>],
+) -> Result<(X509Certificate<'_>, Vec<X509Certificate<'_>>), Refusal> {
+    refuse_real(chain)?;
+    let mut certificates = chain.iter().map(|der| parse(der));
+    let leaf = certificates.next().ok_or(Refusal::X5c("it is empty"))??;
+    let above = certificates.collect::<Result<Vec<_>, _>>()?;
+    for (lower, upper) in iter::once(&leaf).chain(&above).zip(&above) {
+        if lower.issuer() != upper.subject() {
+            return Err(Refusal::X5c("the certificates are not in order, leaf first"));
+        }
+    }
+    if leaf.issuer() == leaf.subject() {
+        return Err(invalid("it is self-signed"));
+    }
+    Ok((leaf, above))
+}
+
 /// What is real has no business here.
-pub(super) fn refuse_real(chain: &[Vec<u8>]) -> Result<(), Refusal> {
+fn refuse_real(chain: &[Vec<u8>]) -> Result<(), Refusal> {
     match chain.iter().find_map(|der| production::real_issuer(der)) {
         None => Ok(()),
         Some(issuer) => Err(invalid(&format!(

@@ -2,12 +2,14 @@
 //!
 //! Digdir describes the way ("European eSeals") and publishes no error codes of its own for it; those here are guesses.
 
+use std::iter;
+
 use serde_json::{Map, Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
     Refusal,
-    chain::{invalid, parse, read, refuse_real, rsa_key, usable_for_signatures, valid_at},
+    chain::{in_order, invalid, parse, read, rsa_key, usable_for_signatures, valid_at},
     knobs::{EsealSpelling, Knobs},
     organisation, qc_statements,
 };
@@ -40,21 +42,12 @@ pub(super) fn is_claimed(x5c: &Value, trusted: &[Vec<u8>]) -> bool {
 /// trusted lists name issuing CAs, not companies.
 pub(super) fn verify(x5c: &Value, trusted: &[Vec<u8>], knobs: &Knobs, now: u64) -> Result<Sealed, Refusal> {
     let chain = read(x5c)?;
-    refuse_real(&chain)?;
-    let certificates = chain.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
-    let (Some(leaf), Some(last)) = (certificates.first(), certificates.last()) else {
-        return Err(Refusal::X5c("it is empty"));
-    };
-    if leaf.issuer() == leaf.subject() {
-        return Err(invalid("it is self-signed"));
-    }
-    if certificates.len() == 1 {
+    let (leaf, above) = in_order(&chain)?;
+    let Some(last) = above.last() else {
         return Err(Refusal::SealChain("the seal was sent alone, without the chain above it"));
-    }
-    for (lower, upper) in certificates.iter().zip(certificates.iter().skip(1)) {
-        if lower.issuer() != upper.subject() {
-            return Err(Refusal::X5c("the certificates are not in order, leaf first"));
-        }
+    };
+    let whole = || iter::once(&leaf).chain(&above);
+    for (lower, upper) in whole().zip(&above) {
         if !upper.is_ca() || lower.verify_signature(Some(upper.public_key())).is_err() {
             return Err(invalid("a certificate of the chain was not issued by the one behind it"));
         }
@@ -67,11 +60,11 @@ pub(super) fn verify(x5c: &Value, trusted: &[Vec<u8>], knobs: &Knobs, now: u64) 
     if !has_root && !chain.last().is_some_and(is_trusted) {
         return Err(Refusal::SealChain("the chain breaks off before its root"));
     }
-    for certificate in &certificates {
+    for certificate in whole() {
         valid_at(certificate, now)?;
     }
-    usable_for_signatures(leaf)?;
-    let identifier = text(leaf, "2.5.4.97").ok_or(Refusal::SealIdentifier("it is missing"))?;
+    usable_for_signatures(&leaf)?;
+    let identifier = text(&leaf, "2.5.4.97").ok_or(Refusal::SealIdentifier("it is missing"))?;
     if !organisation::is_identifier(&identifier) {
         return Err(Refusal::SealIdentifier("it is not of the form VATSE-556012345601"));
     }
@@ -82,12 +75,12 @@ pub(super) fn verify(x5c: &Value, trusted: &[Vec<u8>], knobs: &Knobs, now: u64) 
     if identifier.starts_with("NTRNO-") {
         guesses.push("eSeal of a Norwegian organisation accepted");
     }
-    let (client_amr, authority) = spelling(is_qualified(leaf), knobs.eseal_spelling);
+    let (client_amr, authority) = spelling(is_qualified(&leaf), knobs.eseal_spelling);
     Ok(Sealed {
-        key: rsa_key(leaf)?,
+        key: rsa_key(&leaf)?,
         client_id: format!("eidas-{}", leaf.serial),
         client_amr,
-        consumer: consumer(leaf, authority, &identifier),
+        consumer: consumer(&leaf, authority, &identifier),
         guesses,
     })
 }
