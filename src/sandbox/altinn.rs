@@ -54,22 +54,24 @@ async fn exchange(
 ) -> Response {
     if provider != "maskinporten" {
         let text = "Unknown token provider. Trusted providers: maskinporten";
-        return guessed((StatusCode::BAD_REQUEST, text).into_response(), "text, other providers");
+        let answer = guessed((StatusCode::BAD_REQUEST, text).into_response(), "text, other providers");
+        return Note::of_refusal("altinn-provider").on(answer);
     }
     if headers.contains_key(ENTERPRISE_USER) {
         let problem = json!({ "title": "Virksomhetsbruker is no longer available", "status": 410 });
         let problem_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        return (StatusCode::GONE, problem_type, problem.to_string()).into_response();
+        let answer = (StatusCode::GONE, problem_type, problem.to_string()).into_response();
+        return Note::of_refusal("altinn-enterprise-user").on(answer);
     }
     let Some((claims, orgno)) = subject(&world, &headers) else {
-        return guessed(StatusCode::UNAUTHORIZED.into_response(), "body");
+        let answer = guessed(StatusCode::UNAUTHORIZED.into_response(), "body");
+        return Note::of_refusal("altinn-token").on(answer);
     };
     let test = query.is_some_and(|query| {
         url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "test" && value == "true")
     });
     let (knobs, now) = (world.knobs(), world.now());
-    let mut note = Note::of_token(&claims, LIFETIME);
-    note.client = Some(orgno.clone());
+    let note = Note::of_token(&claims, LIFETIME);
     let issuing = Issuing { test, clients: &world.clients(), altinn: &world.altinn, knobs: &knobs, now };
     let claims = issuing.claims(&claims, &orgno);
     let header = json!({

@@ -39,7 +39,7 @@ pub(super) struct Note {
     pub(super) jti: Option<String>,
     /// What the grant names its key by.
     pub(super) key: Option<String>,
-    /// Code or error of a refusal.
+    /// Code or error of a refusal; where the authority gives neither, what `segl explain` knows it by.
     pub(super) code: Option<&'static str>,
     /// Life of what was issued, in seconds.
     pub(super) life: Option<u64>,

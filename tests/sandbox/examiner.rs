@@ -209,6 +209,27 @@ async fn the_management_interface_shows_requests_and_grants_and_no_token() {
 }
 
 #[tokio::test]
+async fn what_altinn_does_not_take_is_written_down_with_a_name_that_can_be_explained() {
+    let stand = Stand::with_management(Options::default()).await;
+    let token = stand.token(&stand.by_kid().set("scope", INSTANCES)).await;
+    stand.exchange_at_altinn(&token, &[]).await;
+    stand.exchange_at_altinn("no token", &[]).await;
+    stand.exchange_at_altinn(&token, &[("x-altinn-enterpriseuser-authentication", "x")]).await;
+    stand.get(&format!("{}/authentication/api/v1/exchange/other", stand.sandbox.altinn()), &token, &[]).await;
+
+    let requests = stand.managed("GET", "/requests?after=1", None).await;
+    let written = |name: &str| [0, 1, 2, 3].map(|index| requests[index][name].clone());
+    assert_eq!(written("status"), [200, 401, 410, 400].map(Value::from));
+    assert_eq!(requests[0]["client"], format!("0192:{}", Clients::ORGANISATION));
+    let codes = written("code");
+    assert_eq!(codes[0], Value::Null);
+    for code in &codes[1..] {
+        let code = code.as_str().unwrap();
+        assert!(segl::advice::named(code).is_some(), "{code}");
+    }
+}
+
+#[tokio::test]
 async fn knobs_and_faults_are_turned_through_the_management_interface() {
     let stand = Stand::with_management(Options::default()).await;
     let turned = stand.managed("PATCH", "/knobs", Some(json!({ "token_lifetime": 30 }))).await;
