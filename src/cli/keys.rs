@@ -12,7 +12,7 @@ mod listing;
 mod matched;
 mod near;
 #[cfg(test)]
-mod sample;
+pub(super) mod sample;
 mod show;
 mod survey;
 mod target;

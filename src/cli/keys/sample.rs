@@ -26,7 +26,7 @@ pub(super) fn key() -> KeyDescription {
 }
 
 /// A device that wants a login.
-pub(super) fn device() -> DeviceDescription {
+pub(in crate::cli) fn device() -> DeviceDescription {
     DeviceDescription {
         uri: "pkcs11:token=a;serial=1".parse().unwrap(),
         label: "a".into(),

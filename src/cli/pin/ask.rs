@@ -8,6 +8,7 @@ use super::{Named, trouble};
 use crate::{
     call::Call,
     cli::{Context, failure::Failure},
+    language::printable,
     sign::{
         Error,
         pkcs11::{DeviceDescription, Manner, ModuleDescription, Modules, PinState, Uri},
@@ -69,6 +70,17 @@ fn told_of(uri: &Uri, answers: &[Result<ModuleDescription, Error>]) -> Vec<Told>
 fn told_by(device: &DeviceDescription) -> Told {
     let name = format!("{} ({})", device.label, device.serial);
     // What a device calls itself is not to steer a terminal.
-    let device_name = name.chars().map(|sign| if sign.is_control() { '?' } else { sign }).collect();
-    Told { device: device_name, pin: Some(device.pin), problem: None }
+    Told { device: printable(&name), pin: Some(device.pin), problem: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::keys::sample::device;
+
+    #[test]
+    fn what_a_device_calls_itself_steers_no_terminal() {
+        let device = DeviceDescription { label: "a\u{1b}[2J\u{202e}".into(), ..device() };
+        assert_eq!(told_by(&device).device, "a\u{fffd}[2J\u{fffd} (1)");
+    }
 }
