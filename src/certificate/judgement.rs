@@ -17,7 +17,7 @@ pub use self::{
 };
 use super::{
     Certificate, Chain, Environment, Error, Issuer, OrganisationIdentifier, OrganisationNumber, Purpose,
-    Storage, error::date, issuers::Authority,
+    Storage, date, issuers::Authority,
 };
 
 /// An expiry that is nearer than this wants attention: ordering a certificate takes days to weeks.

@@ -2,7 +2,7 @@ use std::{fmt, time::SystemTime};
 
 use super::Kind;
 use crate::{
-    certificate::{KeyKind, NotAnOrganisationNumber, Purpose, error::date},
+    certificate::{KeyKind, NotAnOrganisationNumber, Purpose, date},
     language,
 };
 
