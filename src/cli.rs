@@ -12,6 +12,7 @@ mod failure;
 mod file;
 mod grant;
 mod init;
+mod json;
 mod keys;
 mod logging;
 mod pin;

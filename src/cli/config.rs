@@ -4,7 +4,7 @@ use std::{io::Write, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Context, failure::Failure, table};
+use super::{Context, failure::Failure, json, table};
 use crate::{call::Call, config, pipeline::Pipeline};
 
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ async fn check(
 fn show(output: Output, context: &Context, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = context.configuration()?.show();
     match output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&settings).unwrap_or_default())?,
+        Output::Json => json::write(&settings, out)?,
         Output::Table => {
             let rows = settings.into_iter().map(|set| [set.name, set.value, set.origin.to_string()]);
             writeln!(out, "{}", table::plain(["KEY", "VALUE", "FROM"], rows))?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     Context,
     failure::{Failure, Outcome},
-    table,
+    json, table,
 };
 use crate::{
     config::{self, Config},
@@ -123,7 +123,7 @@ fn end(findings: &[Finding], output: Output, out: &mut dyn Write) -> Result<(), 
         }
         Output::Json => {
             let report = Report { schema: 1, findings, ok, warnings, failures };
-            writeln!(out, "{}", serde_json::to_string_pretty(&report).unwrap_or_default())?;
+            json::write(&report, out)?;
         }
     }
     let Some(outcome) = outcome(findings) else { return Ok(()) };
@@ -154,7 +154,7 @@ fn outcome(findings: &[Finding]) -> Option<Outcome> {
 
 fn print_hosts(hosts: &[Host], output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     match output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(hosts).unwrap_or_default())?,
+        Output::Json => json::write(hosts, out)?,
         Output::Text => {
             let rows = hosts.iter().map(|host| [host.host.clone(), host.port.to_string(), host.why.clone()]);
             writeln!(out, "{}", table::plain(["HOST", "PORT", "WHY"], rows))?;

@@ -11,7 +11,7 @@ use self::{
     situation::Situation,
     told::{Told, explanation, page_of},
 };
-use super::{Context, failure::Failure, table};
+use super::{Context, failure::Failure, json, table};
 use crate::{
     advice::{self, Advice, Recognised},
     language::Language,
@@ -70,10 +70,7 @@ pub(super) fn run(command: &Command, context: &Context, out: &mut dyn Write) -> 
         token: situation,
     };
     match command.output {
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&told).map_err(io::Error::from)?;
-            Ok(writeln!(out, "{json}")?)
-        }
+        Output::Json => Ok(json::write(&told, out)?),
         Output::Text => Ok(page_of(&told, context.language, out)?),
     }
 }
@@ -155,8 +152,7 @@ fn list(output: Output, language: Language, out: &mut dyn Write) -> Result<(), F
     let all = advice::all();
     match output {
         Output::Json => {
-            let listed = serde_json::json!({ "schema": SCHEMA, "advice": all });
-            writeln!(out, "{listed:#}")?;
+            json::write(&serde_json::json!({ "schema": SCHEMA, "advice": all }), out)?;
         }
         Output::Text => {
             let header = match language {

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Context, ask::Ask, failure::Failure};
+use super::{Context, ask::Ask, failure::Failure, json};
 use crate::{
     call::Call,
     clock::Clock,
@@ -166,8 +166,7 @@ impl Report<'_> {
 
     fn end(self) -> Result<(), Failure> {
         if matches!(self.output, Output::Json) {
-            let steps = serde_json::to_string_pretty(&self.steps).unwrap_or_default();
-            writeln!(self.out, "{steps}")?;
+            json::write(&self.steps, self.out)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use super::{Context, failure::Failure, table};
+use super::{Context, failure::Failure, json, table};
 use crate::{
     pipeline,
     sign::pkcs11::profile::{Confidence, Difference, Match, Profile, Profiles},
@@ -88,7 +88,7 @@ fn list(command: &List, profiles: &Profiles, out: &mut dyn Write) -> Result<(), 
     match command.output {
         Output::Json => {
             let rows: Vec<Row<'_>> = rows.collect();
-            json(&serde_json::json!({ "schema": SCHEMA, "profiles": rows }), out)
+            Ok(json::write(&serde_json::json!({ "schema": SCHEMA, "profiles": rows }), out)?)
         }
         Output::Table => {
             let rows = rows.map(|row| {
@@ -134,7 +134,7 @@ fn show(command: &Show, profiles: &Profiles, out: &mut dyn Write) -> Result<(), 
         sources: &profile.sources,
     };
     match command.output {
-        Output::Json => json(&shown, out),
+        Output::Json => Ok(json::write(&shown, out)?),
         Output::Table => Ok(explain(&shown, out)?),
     }
 }
@@ -179,9 +179,4 @@ fn recognised(matching: &Match) -> String {
 
 fn origin(profile: &Profile, profiles: &Profiles) -> String {
     profiles.origin(&profile.name).map(ToString::to_string).unwrap_or_default()
-}
-
-fn json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-    Ok(writeln!(out, "{text}")?)
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
 
-use super::{Context, failure::Failure, table};
+use super::{Context, failure::Failure, json, table};
 use crate::{
     language::Language,
     scope::{self, Exchange, Group, Holder, Scope, State},
@@ -40,10 +40,7 @@ pub(super) fn run(command: &Command, context: &Context, out: &mut dyn Write) -> 
         return Err(nothing(&words, context.language));
     }
     match command.output {
-        Output::Json => {
-            let listed = serde_json::json!({ "schema": SCHEMA, "scopes": found });
-            Ok(writeln!(out, "{listed:#}")?)
-        }
+        Output::Json => Ok(json::write(&serde_json::json!({ "schema": SCHEMA, "scopes": found }), out)?),
         Output::Table => match found.as_slice() {
             [scope] => Ok(whole(scope, context.language, out)?),
             several => Ok(tables(several, context.language, out)?),

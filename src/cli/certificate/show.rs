@@ -9,7 +9,10 @@ use clap::{Args, ValueEnum};
 
 use self::{facts::Facts, text::text};
 use super::{Work, gather::Target};
-use crate::{certificate::CertificateSet, cli::failure::Failure};
+use crate::{
+    certificate::CertificateSet,
+    cli::{failure::Failure, json},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -35,10 +38,7 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     let facts = Facts::new(&set, gathered.notices);
     match command.output {
         Output::Table => out.write_all(text(&facts).as_bytes())?,
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&facts).map_err(std::io::Error::from)?;
-            writeln!(out, "{json}")?;
-        }
+        Output::Json => json::write(&facts, out)?,
     }
     verdict(&set)
 }

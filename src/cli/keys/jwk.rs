@@ -6,7 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Work, refused, say, target::Target};
-use crate::{cli::failure::Failure, jose::PublicJwk, sign};
+use crate::{
+    cli::{failure::Failure, json},
+    jose::PublicJwk,
+    sign,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -40,17 +44,13 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     }
     let kid = command.kid.unwrap_or_else(|| key.public_key.thumbprint());
     let jwk = PublicJwk::new(&key.public_key, key.algorithm, &kid);
-    let printed = if command.set {
-        serde_json::to_string_pretty(&Set { keys: [jwk] })
-    } else {
-        serde_json::to_string_pretty(&[jwk])
-    };
-    writeln!(out, "{}", printed.map_err(std::io::Error::from)?)?;
     if command.set {
+        json::write(&Set { keys: [jwk] }, out)?;
         say(
             "This is the body of POST /clients/{id}/jwks. It replaces the whole set: add the keys that are to stay.",
         );
     } else {
+        json::write(&[jwk], out)?;
         say(
             "Paste it at https://sjolvbetjening.samarbeid.digdir.no, on the client, among its keys; for the test",
         );

@@ -14,7 +14,7 @@ use super::{
     target::{PinOption, named, uri_of, usual_pin},
 };
 use crate::{
-    cli::failure::Failure,
+    cli::{failure::Failure, json},
     config::Signer,
     pipeline,
     secret::Sources,
@@ -94,10 +94,7 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     let listing = Listing::new(looked, profiles, &wanted, &configured, now);
     seen.must_match(&listing, &wanted)?;
     match command.output {
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&listing).map_err(std::io::Error::from)?;
-            writeln!(out, "{json}")?;
-        }
+        Output::Json => json::write(&listing, out)?,
         Output::Table => out.write_all(text(&listing).as_bytes())?,
         Output::Uri => {
             for uri in listing.usable() {

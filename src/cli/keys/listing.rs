@@ -176,15 +176,6 @@ impl Listing {
         Self { schema: 1, modules: modules.collect() }
     }
 
-    /// The JSON Schema of what is printed.
-    #[cfg(test)]
-    pub(super) fn schema() -> schemars::Schema {
-        schemars::generate::SchemaSettings::draft2020_12()
-            .for_serialize()
-            .into_generator()
-            .into_root_schema_for::<Self>()
-    }
-
     /// All devices.
     pub(super) fn devices(&self) -> impl Iterator<Item = &Device> {
         self.modules.iter().flat_map(|module| &module.devices)
@@ -387,20 +378,11 @@ impl KeyEntry {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use crate::cli::json;
 
     #[test]
     fn the_json_schema_in_the_documentation_is_that_of_the_types() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/keys.schema.json");
-        let current = serde_json::to_string_pretty(&Listing::schema()).unwrap() + "\n";
-        if std::env::var_os("SEGL_WRITE_SCHEMA").is_some() {
-            fs::write(path, &current).unwrap();
-        }
-        assert!(
-            fs::read_to_string(path).unwrap() == current,
-            "docs/keys.schema.json is old: run this test once with SEGL_WRITE_SCHEMA=1"
-        );
+        json::assert_documented::<Listing>("keys.schema.json");
     }
 }

@@ -16,7 +16,7 @@ use super::{
     target::{PinOption, named},
 };
 use crate::{
-    cli::failure::Failure,
+    cli::{failure::Failure, json},
     pipeline,
     sign::pkcs11::{SlotDescription, Uri},
 };
@@ -82,10 +82,7 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     }
     match command.output {
         Output::Text => out.write_all(text(&facts).as_bytes())?,
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&facts).map_err(std::io::Error::from)?;
-            writeln!(out, "{json}")?;
-        }
+        Output::Json => json::write(&facts, out)?,
     }
     Ok(())
 }

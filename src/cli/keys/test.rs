@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     call::Call,
-    cli::failure::Failure,
+    cli::{failure::Failure, json},
     jose::Algorithm,
     pipeline,
     sign::{
@@ -95,10 +95,7 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     let trials = trials.done;
     let report = Report::new(&seen, &profile, trials, command.serials);
     match command.output {
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?;
-            writeln!(out, "{json}")?;
-        }
+        Output::Json => json::write(&report, out)?,
         Output::Table => out.write_all(text::text(&report).as_bytes())?,
     }
     conclusion(&report)

@@ -12,7 +12,7 @@ use super::{
     devices_of, named,
 };
 use crate::{
-    cli::{Context, failure::Failure, table},
+    cli::{Context, failure::Failure, json, table},
     sign::pkcs11::{Login, PinRecord, PinRecords, Standing, TriedBy},
 };
 
@@ -82,9 +82,7 @@ pub(super) async fn run(command: Command, context: &Context, out: &mut dyn Write
             problem: record.as_ref().err().map(|problem| super::sentence(problem).0),
         });
         let report = Report { schema: SCHEMA, records: shown.collect(), devices: told.as_deref() };
-        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
-        writeln!(out)?;
-        return Ok(());
+        return Ok(json::write(&report, out)?);
     }
     if wanted.is_empty() {
         writeln!(out, "No PIN has been refused since the last good login.")?;

@@ -149,15 +149,6 @@ impl Facts {
             certificates: set.members.iter().map(Entry::new).collect(),
         }
     }
-
-    /// The JSON Schema of what is printed.
-    #[cfg(test)]
-    fn schema() -> schemars::Schema {
-        schemars::generate::SchemaSettings::draft2020_12()
-            .for_serialize()
-            .into_generator()
-            .into_root_schema_for::<Self>()
-    }
 }
 
 impl Entry {
@@ -301,20 +292,11 @@ fn stranger_word(stranger: Stranger) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use crate::cli::json;
 
     #[test]
     fn the_json_schema_in_the_documentation_is_that_of_the_types() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/certificate-show.schema.json");
-        let current = serde_json::to_string_pretty(&Facts::schema()).unwrap() + "\n";
-        if std::env::var_os("SEGL_WRITE_SCHEMA").is_some() {
-            fs::write(path, &current).unwrap();
-        }
-        assert!(
-            fs::read_to_string(path).unwrap() == current,
-            "docs/certificate-show.schema.json is old: run this test once with SEGL_WRITE_SCHEMA=1"
-        );
+        json::assert_documented::<Facts>("certificate-show.schema.json");
     }
 }

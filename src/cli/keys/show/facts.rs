@@ -198,15 +198,6 @@ impl Shown {
             library: shown.library.map(Library::new),
         });
     }
-
-    /// The JSON Schema of what is printed.
-    #[cfg(test)]
-    fn schema() -> schemars::Schema {
-        schemars::generate::SchemaSettings::draft2020_12()
-            .for_serialize()
-            .into_generator()
-            .into_root_schema_for::<Self>()
-    }
 }
 
 impl Device {
@@ -292,20 +283,11 @@ impl Certified {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use crate::cli::json;
 
     #[test]
     fn the_json_schema_in_the_documentation_is_that_of_the_types() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/keys-show.schema.json");
-        let current = serde_json::to_string_pretty(&Shown::schema()).unwrap() + "\n";
-        if std::env::var_os("SEGL_WRITE_SCHEMA").is_some() {
-            fs::write(path, &current).unwrap();
-        }
-        assert!(
-            fs::read_to_string(path).unwrap() == current,
-            "docs/keys-show.schema.json is old: run this test once with SEGL_WRITE_SCHEMA=1"
-        );
+        json::assert_documented::<Shown>("keys-show.schema.json");
     }
 }
