@@ -1,25 +1,30 @@
 //! Everything at once, for as long as one likes: faults of the device, of its library's process and of the authorities,
 //! by chance, under load.
 
+mod faults;
+mod refusals;
+
 use std::{
     collections::BTreeMap,
-    env, fmt, fs,
+    env, fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use segl::{
     config::Config,
     pipeline::Pipeline,
-    sandbox::{Authentication, Authority, Clients, Setup},
+    sandbox::{Authentication, Clients, Setup},
     sign::pkcs11::Profiles,
 };
 use tokio::time::Instant;
-use tracing::field::{Field, Visit};
-use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
+use self::{
+    faults::{AWAY, DEVICE},
+    refusals::Refusals,
+};
 use crate::{
     Proof, cable,
     chance::Chance,
@@ -50,76 +55,6 @@ const SLOPE: f64 = 4096.0;
 
 /// Signatures that may run at a time, each in a session of its own, and one session that keeps the login.
 const LANES: u64 = 2;
-
-/// What can go wrong with a device.
-#[derive(Clone, Copy)]
-enum Device {
-    /// So says the script, for every call.
-    Each(&'static str),
-    /// The next call of a function.
-    Next(&'static str, &'static str),
-    /// So says the script, and the library's process is killed: the next one meets it.
-    Anew(&'static str),
-    /// The library's process gets a signal, and SIGCONT when it is over.
-    Signal(Signal),
-}
-
-const DEVICE: &[Device] = &[
-    Device::Each("C_Sign * answer CKR_DEVICE_ERROR"),
-    Device::Each("C_Sign * answer CKR_DEVICE_REMOVED"),
-    Device::Each("C_Sign * answer CKR_GENERAL_ERROR"),
-    Device::Each("C_Sign * answer CKR_FUNCTION_FAILED"),
-    Device::Each("C_Sign * answer CKR_SESSION_HANDLE_INVALID"),
-    Device::Each("C_Sign * answer CKR_USER_NOT_LOGGED_IN"),
-    Device::Each("C_Sign * answer 0x80000384"),
-    Device::Each("C_SignInit * answer CKR_KEY_HANDLE_INVALID"),
-    Device::Each("C_SignInit * answer CKR_OPERATION_ACTIVE"),
-    Device::Each("C_Sign * wrong-signature"),
-    Device::Each("C_Sign * blank-signature"),
-    Device::Each("C_Sign * truncated-signature 17"),
-    Device::Each("C_Sign * delay 150"),
-    Device::Each("C_Sign * hold"),
-    Device::Each("removed"),
-    Device::Next("C_Sign", "hang"),
-    Device::Next("C_Sign", "crash"),
-    Device::Next("C_Sign", "abort"),
-    Device::Next("C_Sign", "exit 3"),
-    Device::Next("C_Sign", "logout"),
-    Device::Next("C_SignInit", "kill"),
-    Device::Anew("C_Initialize * answer CKR_GENERAL_ERROR"),
-    Device::Anew("C_Initialize * delay 400"),
-    Device::Anew("C_OpenSession * answer CKR_SESSION_COUNT"),
-    Device::Anew("C_FindObjects * answer CKR_DEVICE_ERROR"),
-    Device::Anew("no-slots"),
-    Device::Anew("slots-move"),
-    Device::Signal(Signal::KILL),
-    Device::Signal(Signal::STOP),
-];
-
-/// What can go wrong with authorities.
-#[derive(Clone, Copy, Debug)]
-enum Away {
-    Outage(Authority),
-    /// They ask to be left alone for so many seconds.
-    Busy(u64),
-    /// Metadata alone.
-    Metadata,
-    /// Answers take so many milliseconds.
-    Slow(u64),
-    /// Their clock is ahead: grants are refused.
-    Ahead,
-}
-
-const AWAY: &[Away] = &[
-    Away::Outage(Authority::Maskinporten),
-    Away::Outage(Authority::Customs),
-    Away::Outage(Authority::Altinn),
-    Away::Busy(7),
-    Away::Metadata,
-    Away::Slow(100),
-    Away::Slow(900),
-    Away::Ahead,
-];
 
 async fn soak(fault: &FaultP11) {
     let seconds = env::var("SEGL_SOAK_SECONDS").map_or(SECONDS, |seconds| seconds.parse().unwrap());
@@ -265,33 +200,6 @@ call_timeout_s = 1
     Pipeline::with_profiles(&config, clock.clone(), Arc::new(profiles)).unwrap()
 }
 
-impl Device {
-    fn begin(self, fault: &FaultP11) {
-        match self {
-            Self::Each(line) => fault.script([line]),
-            Self::Next(function, action) => fault.script([fault.next(function, action)]),
-            Self::Anew(line) => {
-                fault.script([line]);
-                signal(fault, Signal::KILL);
-            }
-            Self::Signal(signal) => self::signal(fault, signal),
-        }
-    }
-
-    fn end(self, fault: &FaultP11) {
-        fault.script::<&str>([]);
-        if matches!(self, Self::Signal(_)) {
-            signal(fault, Signal::CONT);
-        }
-    }
-}
-
-fn signal(fault: &FaultP11, signal: Signal) {
-    let process = i32::try_from(fault.calls("process")).unwrap();
-    // It may have ended by now.
-    let _ = kill_process(Pid::from_raw(process).unwrap(), signal);
-}
-
 /// What SoftHSM2 keeps of its device. It writes these files in place at each login, and one is empty for good when the
 /// process is killed just then. No HSM does that, so they are put back as they were.
 struct Files(Vec<(PathBuf, Vec<u8>)>);
@@ -317,57 +225,6 @@ impl Files {
     }
 }
 
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Each(line) => f.write_str(line),
-            Self::Next(function, action) => write!(f, "{function} next {action}"),
-            Self::Anew(line) => write!(f, "library's process killed, then {line}"),
-            Self::Signal(Signal::STOP) => f.write_str("library's process stopped"),
-            Self::Signal(_) => f.write_str("library's process killed"),
-        }
-    }
-}
-
-impl Away {
-    fn begin(self, stand: &Stand) {
-        match self {
-            Self::Outage(authority) => stand.sandbox.set_outage(authority, true),
-            Self::Busy(seconds) => {
-                stand.sandbox.turn(|knobs| knobs.retry_after = Some(seconds));
-                stand.sandbox.set_outage(Authority::Maskinporten, true);
-            }
-            Self::Metadata => stand.sandbox.set_metadata_outage(true),
-            Self::Slow(time) => stand.sandbox.turn(|knobs| knobs.delay = Duration::from_millis(time)),
-            Self::Ahead => stand.sandbox.turn(|knobs| knobs.clock_offset = 3600),
-        }
-    }
-
-    fn end(self, stand: &Stand) {
-        stand.sandbox.turn(|knobs| {
-            knobs.retry_after = None;
-            knobs.delay = Duration::ZERO;
-            knobs.clock_offset = 0;
-        });
-        stand.sandbox.set_metadata_outage(false);
-        for authority in [Authority::Maskinporten, Authority::Customs, Authority::Altinn] {
-            stand.sandbox.set_outage(authority, false);
-        }
-    }
-}
-
-impl fmt::Display for Away {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Outage(authority) => write!(f, "{authority} answers 503"),
-            Self::Busy(seconds) => write!(f, "Maskinporten answers 503, Retry-After: {seconds}"),
-            Self::Metadata => f.write_str("Maskinporten's metadata answers 503"),
-            Self::Slow(time) => write!(f, "authorities answer {time} ms later"),
-            Self::Ahead => f.write_str("authorities' clock is an hour ahead"),
-        }
-    }
-}
-
 /// The memory of this process against time, by the middle of all slopes between two moments (Theil, Sen).
 fn slope(moments: &[Footprint], times: &[Instant]) -> f64 {
     let moments: Vec<_> = moments.iter().zip(times).collect();
@@ -380,52 +237,4 @@ fn slope(moments: &[Footprint], times: &[Instant]) -> f64 {
         }
     }
     crate::footprint::median(slopes)
-}
-
-/// What the sandbox has refused, by the authority's code. It says so in its log alone.
-#[derive(Clone, Default)]
-struct Refusals(Arc<Mutex<BTreeMap<String, usize>>>);
-
-impl Refusals {
-    fn of(&self, code: &str) -> usize {
-        self.0.lock().unwrap().get(code).copied().unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Refusals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let refusals = self.0.lock().unwrap();
-        let shown: Vec<_> = refusals.iter().map(|(code, times)| format!("{code} {times} times")).collect();
-        f.write_str(&if shown.is_empty() { "nothing".into() } else { shown.join(", ") })
-    }
-}
-
-impl<S: tracing::Subscriber> Layer<S> for Refusals {
-    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-        let mut said = Said::default();
-        event.record(&mut said);
-        if said.message == "sandbox refused a grant" {
-            *self.0.lock().unwrap().entry(said.code).or_default() += 1;
-        }
-    }
-}
-
-#[derive(Default)]
-struct Said {
-    message: String,
-    code: String,
-}
-
-impl Visit for Said {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "code" {
-            value.clone_into(&mut self.code);
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.message = format!("{value:?}");
-        }
-    }
 }
