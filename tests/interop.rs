@@ -9,27 +9,30 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and says why on the standard error"
+    reason = "a test fails by panicking"
 )]
 
+#[path = "support/need.rs"]
+mod need;
 #[path = "support/stand.rs"]
 mod stand;
 
 use std::{
     collections::BTreeMap,
-    env,
     path::{Path, PathBuf},
     pin::Pin,
     process::{ExitCode, Stdio},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use segl::sandbox::{Authentication, Clients, Issued, Manner, Profile, Setup, TestCa};
 use serde_json::{Value, json};
 
-use self::stand::{KID, PATIENCE, Stand, key, now, other_key, spki};
+use self::{
+    need::Need,
+    stand::{KID, PATIENCE, Stand, key, now, other_key, spki},
+};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop");
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/interop/bin/python");
@@ -43,7 +46,6 @@ macro_rules! tests {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let in_ci = env::var_os("CI").is_some_and(|value| value != "false");
     let python = lack(&[PYTHON], "scripts/test makes it");
     let openssl = lack(&["/usr/bin/openssl", "/usr/bin/curl"], "apt install openssl curl");
     let with_python = tests![
@@ -58,20 +60,12 @@ fn main() -> ExitCode {
     for (what, lack, tests) in
         [("Python clients", python, &with_python[..]), ("a client by hand", openssl, &by_hand[..])]
     {
-        let left_out = lack.is_some() && !in_ci;
-        if let Some(why) = lack.as_ref().filter(|_| left_out && !arguments.list) {
-            eprintln!("left out: {what} ({why})");
-        }
-        for (name, test) in tests {
-            let (lack, test) = (lack.clone(), *test);
-            let trial = Trial::test(*name, move || match lack {
-                Some(why) => Err(why.into()),
-                None => {
-                    tokio::runtime::Runtime::new().unwrap().block_on(test());
-                    Ok(())
-                }
-            });
-            trials.push(trial.with_ignored_flag(left_out));
+        let need = Need::of(what, lack, &arguments);
+        for &(name, test) in tests {
+            trials.push(need.trial(name, move || {
+                tokio::runtime::Runtime::new().unwrap().block_on(test());
+                Ok(())
+            }));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()

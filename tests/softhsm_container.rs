@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     clippy::print_stdout,
     clippy::indexing_slicing,
     reason = "a test fails by panicking and shows its figures, and clippy knows only #[test] functions as tests"
@@ -20,6 +19,8 @@ mod footprint;
 mod leap;
 #[path = "support/load.rs"]
 mod load;
+#[path = "support/need.rs"]
+mod need;
 #[path = "support/stand.rs"]
 mod stand;
 

@@ -9,23 +9,27 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and says why on the standard error"
+    reason = "a test fails by panicking"
 )]
 
 mod choice;
 mod description;
 #[path = "../support/fixture.rs"]
 mod fixture;
+#[path = "../support/need.rs"]
+mod need;
 mod outage;
 mod pin;
 mod signing;
 
-use std::{env, pin::Pin, process::ExitCode};
+use std::{pin::Pin, process::ExitCode};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
-use self::fixture::{Fixture, KRYOPTIC, Module, NSS, Nature, P11_KIT, SOFTHSM2, TPM2, WAYS, run};
+use self::{
+    fixture::{Fixture, KRYOPTIC, Module, NSS, Nature, P11_KIT, SOFTHSM2, TPM2, WAYS, run},
+    need::Need,
+};
 
 const MODULES: [&Module; 5] = [&SOFTHSM2, &KRYOPTIC, &NSS, &P11_KIT, &TPM2];
 
@@ -77,25 +81,16 @@ const BEHAVIOURS: [Behaviour; 21] = behaviours![
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let in_ci = env::var_os("CI").is_some_and(|value| value != "false");
     let mut trials = Vec::new();
     for module in MODULES {
-        let lack = module.lack();
-        let left_out = lack.is_some() && !in_ci;
-        if let Some(why) = lack.as_ref().filter(|_| left_out && !arguments.list) {
-            eprintln!("left out: {} ({why})", module.name);
-        }
+        let need = Need::of(module.name, module.lack(), &arguments);
         for way in &WAYS {
             for Behaviour { name, test, .. } in BEHAVIOURS.iter().filter(|it| (it.concerns)(&module.nature)) {
-                let (name, lack) = (format!("{}::{}::{name}", module.name, way.name), lack.clone());
-                let trial = Trial::test(name.clone(), move || match lack {
-                    Some(why) => Err(why.into()),
-                    None => {
-                        run(module, way, &name, async |fixture| test(fixture).await);
-                        Ok(())
-                    }
-                });
-                trials.push(trial.with_ignored_flag(left_out));
+                let name = format!("{}::{}::{name}", module.name, way.name);
+                trials.push(need.trial(name.clone(), move || {
+                    run(module, way, &name, async |fixture| test(fixture).await);
+                    Ok(())
+                }));
             }
         }
     }

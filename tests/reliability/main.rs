@@ -10,7 +10,6 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    clippy::print_stderr,
     reason = "a test fails by panicking and shows its figures"
 )]
 #![allow(clippy::duplicate_mod, reason = "both kinds of devices run tests in processes of their own")]
@@ -32,6 +31,8 @@ mod killed;
 mod leap;
 #[path = "../support/load.rs"]
 mod load;
+#[path = "../support/need.rs"]
+mod need;
 mod pulled;
 mod soak;
 #[path = "../support/softhsm.rs"]
@@ -39,10 +40,12 @@ mod softhsm;
 #[path = "../support/stand.rs"]
 mod stand;
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use segl::sign::pkcs11::module_host;
+
+use self::need::Need;
 
 /// A test, and what is missing for it on this machine.
 struct Proof {
@@ -56,21 +59,12 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::from_args();
-    let in_ci = env::var_os("CI").is_some_and(|value| value != "false");
     let proofs = [pulled::proof(), killed::proof(), soak::proof()];
     let trials = proofs.into_iter().map(|Proof { name, test, lack }| {
-        let left_out = lack.is_some() && !in_ci;
-        if let Some(why) = lack.as_ref().filter(|_| left_out && !arguments.list) {
-            eprintln!("left out: {name} ({why})");
-        }
-        let trial = move || match lack {
-            Some(why) => Err(why.into()),
-            None => {
-                test(name);
-                Ok(())
-            }
-        };
-        Trial::test(name, trial).with_ignored_flag(left_out)
+        Need::of(name, lack, &arguments).trial(name, move || {
+            test(name);
+            Ok(())
+        })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

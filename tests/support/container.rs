@@ -19,7 +19,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 use segl::{
     clock::SystemClock,
     sign::pkcs11::{Device, Modules, Pin as DevicePin},
@@ -36,6 +36,8 @@ use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
 };
+
+use crate::need::Need;
 
 pub(crate) const LABEL: &str = "network";
 pub(crate) const PIN: &str = "4711-0815";
@@ -69,18 +71,9 @@ pub(crate) fn run(tests: &[(&'static str, Body)]) -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let lack = runtime().block_on(lack());
-    let ci = env::var_os("CI").is_some_and(|value| value != "false");
     let trial = |&(name, _): &(&'static str, Body)| {
-        let lack = lack.clone();
-        let left_out = lack.is_some() && !ci;
-        if let Some(why) = lack.as_ref().filter(|_| left_out && !arguments.list) {
-            eprintln!("left out: {name} ({why})");
-        }
-        Trial::test(name, move || match lack {
-            Some(why) => Err(why.into()),
-            None => runtime().block_on(in_a_process_of_its_own(name)),
-        })
-        .with_ignored_flag(left_out)
+        Need::of(name, lack.clone(), &arguments)
+            .trial(name, move || runtime().block_on(in_a_process_of_its_own(name)))
     };
     let trials = tests.iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
