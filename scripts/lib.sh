@@ -51,6 +51,11 @@ need_build_packages() {
     need_package libc6-dev "C headers, for aws-lc-rs" test -e /usr/include/stdlib.h
 }
 
+# What encrypts a PIN that is kept as a credential.
+need_systemd_creds() {
+    need_package systemd "systemd-creds, which encrypts credentials" command -v systemd-creds
+}
+
 # The PKCS#11 device in software that tests and demo sign with.
 need_softhsm() {
     need_package softhsm2 "PKCS#11 device in software" command -v softhsm2-util

@@ -1,6 +1,8 @@
 //! What tests need beside the project itself. Where a machine does not have it, they are reported as ignored, by name, and
 //! why is said on the standard error. In CI, where everything can be had, they fail.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::env;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,6 +23,22 @@ impl Need {
             eprintln!("left out: {what} ({why})");
         }
         Self { lack, is_left_out }
+    }
+
+    /// Of tests that need nothing.
+    pub(crate) fn nothing() -> Self {
+        Self { lack: None, is_left_out: false }
+    }
+
+    /// Tests that need it, by their names.
+    pub(crate) fn trials(&self, tests: &[(&'static str, fn())]) -> Vec<Trial> {
+        let trial = |&(name, test): &(&'static str, fn())| {
+            self.trial(name, move || {
+                test();
+                Ok(())
+            })
+        };
+        tests.iter().map(trial).collect()
     }
 
     /// A test that needs it.
