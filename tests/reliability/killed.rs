@@ -24,7 +24,7 @@ use crate::{
     chance::Chance,
     fixture::{self, Fixture, P11_KIT, PIN, WAYS},
     footprint::{children, is_of_a_library},
-    stand::{KID, Said, Stand},
+    stand::{KID, PATIENCE, Said, Stand},
 };
 
 pub(crate) fn proof() -> Proof {
@@ -268,6 +268,7 @@ impl Desk {
                 if due || program.0.try_wait().unwrap().is_some() {
                     return program.kill().signal() == Some(9);
                 }
+                assert!(begin.elapsed() < PATIENCE, "the program hangs");
             }
         })
         .await
@@ -340,15 +341,17 @@ impl Desk {
         assert!(left.is_empty(), "{left:?}");
     }
 
-    /// Starts a sandbox on what a killed one has left, and ends it in good order.
+    /// Starts a sandbox on what a killed one has left, until it is ready.
     async fn sandbox_starts(&self, n: usize) {
         let arguments = (deed("sandbox").arguments)(n).replace(&format!(" --write-config made-{n}.toml"), "");
         let ready = self.path(&format!("ready-{n}"));
         let (mut program, watched) = (self.program(&arguments), self.watched());
         blocking(move || {
+            let begin = Instant::now();
             while !names(&ready, program.0.id()) {
                 happened(&watched);
                 assert_eq!(program.0.try_wait().unwrap(), None, "the sandbox has ended");
+                assert!(begin.elapsed() < PATIENCE, "the sandbox does not get ready");
             }
         })
         .await;
