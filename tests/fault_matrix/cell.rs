@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     figures::Seen,
     login,
-    rows::{End, Fault, HANG, Phase, Row, WHILE},
+    rows::{End, Fault, HANG, LEAK, Phase, Row, WHILE},
     stand::{Bench, call, good_pins, run as run_here},
 };
 
@@ -200,7 +200,14 @@ impl<'a> Cell<'a> {
         let begun = Instant::now();
         let (mut failures, mut signatures) = (0, 0);
         let lasts = Duration::from_millis(self.row.lasts);
-        while begun.elapsed() < lasts || (failures < FAILURES && signatures < SIGNATURES) {
+        // A process that grows is replaced while it does.
+        let (bench, process) = (self.bench, self.bench.process());
+        let grows = self.row.fault == LEAK;
+        let is_to_be_replaced = || grows && bench.process() == process;
+        while begun.elapsed() < lasts
+            || (failures < FAILURES && signatures < SIGNATURES)
+            || (is_to_be_replaced() && begun.elapsed() < LONGEST)
+        {
             match self.ask(&signer).await {
                 Ok(()) => signatures += 1,
                 Err(error) => {
@@ -215,6 +222,9 @@ impl<'a> Cell<'a> {
         }
         if failures == 0 && self.end != End::Harmless {
             return Err("nobody noticed it while it lasted".into());
+        }
+        if is_to_be_replaced() {
+            return Err("it has grown beyond its limit, and was not replaced".into());
         }
         if self.row.for_good {
             return modules.shutdown(&call()).await.map_err(|error| error.to_string());
