@@ -22,6 +22,10 @@ use crate::{
 /// Beside those that would end the program.
 const FURTHER: [&str; 3] = ["CKR_DEVICE_ERROR", "0x80000384", "wrong-signature"];
 
+/// How long a request may take, in seconds; and one that never ends.
+const PATIENCE: &str = "30";
+const IN_VAIN: &str = "2";
+
 pub(crate) fn trial(stand: &Arc<Stand>, figures: &Arc<Figures>, row: &'static Row) -> Option<Trial> {
     let is_fatal = !row.runs_in_threads() && matches!(row.fault, Fault::Act(_)) && row.lasts == WHILE;
     if !is_fatal && !FURTHER.contains(&row.name) {
@@ -61,7 +65,8 @@ fn run(bench: &Bench, row: &Row) -> Result<Seen, Failed> {
         let (met, logins) = (bench.calls(function), bench.calls("C_Login"));
         bench.script([bench.next(function, &action)]);
         let told = |why: String| Failed::from(format!("{}: {why}", phase.name()));
-        let signed = ask(bench, row, &mut seen).map_err(told)?;
+        let signed =
+            ask(bench, if row.fault == HANG { IN_VAIN } else { PATIENCE }, &mut seen).map_err(told)?;
         if bench.calls(function) == met {
             return Err(told(format!("{function} was not called")));
         }
@@ -71,7 +76,7 @@ fn run(bench: &Bench, row: &Row) -> Result<Seen, Failed> {
         bench.behave();
         if phase == Phase::Login {
             for _ in 0..2 {
-                if ask(bench, row, &mut seen).map_err(told)? {
+                if ask(bench, PATIENCE, &mut seen).map_err(told)? {
                     return Err(told("signed, though no person has come".into()));
                 }
             }
@@ -81,7 +86,7 @@ fn run(bench: &Bench, row: &Row) -> Result<Seen, Failed> {
             seen.persons += 1;
             bench.unblock();
         }
-        if !ask(bench, row, &mut seen).map_err(told)? {
+        if !ask(bench, PATIENCE, &mut seen).map_err(told)? {
             return Err(told("no signature any more".into()));
         }
         seen.recoveries += 1;
@@ -118,8 +123,7 @@ scopes = ["toll:movement/road"]
 }
 
 /// Asks once; whether a signature came. However it ends, the program says so itself.
-fn ask(bench: &Bench, row: &Row, seen: &mut Seen) -> Result<bool, String> {
-    let timeout = if row.fault == HANG { "2" } else { "30" };
+fn ask(bench: &Bench, timeout: &str, seen: &mut Seen) -> Result<bool, String> {
     let folder = bench.folder();
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_segl"))
         .args(["grant", "road", "--timeout", timeout])
