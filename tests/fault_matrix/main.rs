@@ -22,10 +22,11 @@ mod documents;
 mod faulty_module;
 mod figures;
 mod login;
+#[path = "../support/need.rs"]
+mod need;
 mod program;
 mod rows;
 mod stand;
-
 mod threads;
 
 use std::{process::ExitCode, sync::Arc};
@@ -47,8 +48,9 @@ fn main() -> ExitCode {
     let stand = Arc::new(Stand::default());
     let figures = Arc::new(Figures::default());
     let mut trials = documents::trials();
+    let need = program::need(&arguments);
     // Those that take longest are begun first.
-    trials.extend(ROWS.iter().rev().filter_map(|row| program::trial(&stand, &figures, row)));
+    trials.extend(ROWS.iter().rev().filter_map(|row| program::trial(&need, &stand, &figures, row)));
     for row in ROWS {
         for (phase, end) in PHASES.into_iter().zip(row.ends) {
             if matches!(end, End::No(_)) {

@@ -9,12 +9,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use segl::sign::pkcs11::check_trust;
 
 use crate::{
     faulty_module::verifies,
     figures::{Figures, Seen, Way},
+    need::Need,
     rows::{End, Fault, HANG, PHASES, Phase, Row, WHILE},
     stand::{Bench, PIN, Stand},
 };
@@ -26,19 +27,27 @@ const FURTHER: [&str; 3] = ["CKR_DEVICE_ERROR", "0x80000384", "wrong-signature"]
 const PATIENCE: &str = "30";
 const IN_VAIN: &str = "2";
 
-pub(crate) fn trial(stand: &Arc<Stand>, figures: &Arc<Figures>, row: &'static Row) -> Option<Trial> {
+pub(crate) fn need(arguments: &Arguments) -> Need {
+    let lack = place().is_none().then(|| "every folder of this user can be written to by others".into());
+    Need::of("segl grant in the fault matrix", lack, arguments)
+}
+
+pub(crate) fn trial(
+    need: &Need,
+    stand: &Arc<Stand>,
+    figures: &Arc<Figures>,
+    row: &'static Row,
+) -> Option<Trial> {
     let is_fatal = !row.runs_in_threads() && matches!(row.fault, Fault::Act(_)) && row.lasts == WHILE;
     if !is_fatal && !FURTHER.contains(&row.name) {
         return None;
     }
     let (stand, figures) = (stand.clone(), figures.clone());
-    let trial = Trial::test(format!("program::{}", row.name), move || {
-        let place = place().ok_or("no folder of mine is safe from others")?;
-        let bench = stand.bench_in(&place);
+    Some(need.trial(format!("program::{}", row.name), move || {
+        let bench = stand.bench_in(&place().ok_or("a folder of mine is safe no more")?);
         figures.add(Way::Program, row.name, run(&bench, row)?);
         Ok(())
-    });
-    Some(trial.with_ignored_flag(place().is_none()))
+    }))
 }
 
 /// A folder that nobody else can write to, as the program wants it for libraries.
