@@ -1,4 +1,4 @@
-//! What the cells have seen, summed up.
+//! What the cells have seen, summed up. A cell that fails has seen nothing, so these are figures only when none did.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -98,8 +98,7 @@ impl Figures {
                 continue;
             }
             println!("{title}: {} cells", sum.cells);
-            println!("  deaths of the program                      0");
-            println!("  requests, signatures delivered, wrong ones {}, {}, 0", sum.requests, sum.signatures);
+            println!("  requests, and signatures, each verified    {}, {}", sum.requests, sum.signatures);
             println!("  wrong PINs that a device has seen at most  {}", sum.wrong_pins);
             println!("  faults of one call, answered all the same  {}, {}", sum.once, sum.mended);
             println!("  stopped until a person came                {}", sum.persons);

@@ -71,6 +71,8 @@ fn main() -> ExitCode {
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    figures.show();
+    if !conclusion.has_failed() {
+        figures.show();
+    }
     conclusion.exit_code()
 }

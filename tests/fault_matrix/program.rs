@@ -71,7 +71,7 @@ fn run(bench: &Bench, row: &Row) -> Result<Seen, Failed> {
             Fault::Act(act) => act.to_owned(),
             Fault::Hold | Fault::Be(_) => continue,
         };
-        let (met, logins) = (bench.calls(function), bench.calls("C_Login"));
+        let (met, logins, wrong) = (bench.calls(function), bench.calls("C_Login"), bench.wrong_pins());
         bench.script([bench.next(function, &action)]);
         let told = |why: String| Failed::from(format!("{}: {why}", phase.name()));
         let signed =
@@ -99,6 +99,11 @@ fn run(bench: &Bench, row: &Row) -> Result<Seen, Failed> {
             return Err(told("no signature any more".into()));
         }
         seen.recoveries += 1;
+        let wrong = bench.wrong_pins() - wrong;
+        seen.wrong_pins = seen.wrong_pins.max(wrong);
+        if wrong > 0 {
+            return Err(told(format!("{wrong} wrong PINs")));
+        }
     }
     Ok(seen)
 }
