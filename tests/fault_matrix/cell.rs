@@ -198,7 +198,7 @@ impl<'a> Cell<'a> {
         let (calls, requests) = (self.bench.all_calls(), self.seen.requests);
         self.bench.script(self.lines());
         let begun = Instant::now();
-        let (mut failures, mut signatures) = (0, 0);
+        let (mut failures, mut signatures, mut last) = (0, 0, None);
         let lasts = Duration::from_millis(self.row.lasts);
         // A process that grows is replaced while it does.
         let (bench, process) = (self.bench, self.bench.process());
@@ -216,6 +216,7 @@ impl<'a> Cell<'a> {
                     if self.end == End::Harmless {
                         return Err(format!("while it lasts: {error}"));
                     }
+                    last = Some(error);
                 }
             }
             sleep(Duration::from_millis(20)).await;
@@ -238,7 +239,9 @@ impl<'a> Cell<'a> {
         )?;
         self.bench.behave();
         match self.end {
-            End::Person | End::PersonUnlessClean => self.stays_stopped(&signer, before.logins).await?,
+            End::Person | End::PersonUnlessClean => {
+                self.stays_stopped(&signer, before.logins, last.as_ref()).await?;
+            }
             End::Harmless | End::Recovers | End::No(_) => {
                 self.recover(&signer).await?;
                 before.check(self.bench, self.row)?;
@@ -316,13 +319,20 @@ impl<'a> Cell<'a> {
         Ok(())
     }
 
-    /// A login that may have been a wrong one is not tried again, though nothing goes wrong any more.
-    async fn stays_stopped(&mut self, signer: &Pkcs11Signer, logins: u64) -> Result<(), String> {
-        match self.bench.calls("C_Login") - logins {
+    /// A login that may have been a wrong one is not tried again, though nothing goes wrong any more. `last` was said
+    /// while it did.
+    async fn stays_stopped(
+        &mut self,
+        signer: &Pkcs11Signer,
+        logins: u64,
+        last: Option<&Error>,
+    ) -> Result<(), String> {
+        match (self.bench.calls("C_Login") - logins, last) {
             // It was not even tried: the device says itself that it should not be.
-            0 => {}
-            1 => self.waits_for_a_person(signer).await?,
-            more => return Err(format!("{more} logins while it lasted")),
+            (0, Some(Error::Pin { .. })) => {}
+            (0, _) => return Err(format!("no login, and not for the sake of the PIN: {last:?}")),
+            (1, _) => self.waits_for_a_person(signer).await?,
+            (more, _) => return Err(format!("{more} logins while it lasted")),
         }
         self.seen.persons += 1;
         self.bench.unblock();
