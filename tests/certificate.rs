@@ -14,7 +14,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -84,9 +84,10 @@ impl Desk {
     }
 }
 
-/// A key of its own for each certificate would take too long.
-fn key() -> KeyPair {
-    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()
+/// One for all certificates: a key of its own for each would take too long.
+fn key() -> &'static KeyPair {
+    static KEY: OnceLock<KeyPair> = OnceLock::new();
+    KEY.get_or_init(|| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
 }
 
 fn issued(ca: &TestCa, key: &KeyPair, profile: Profile) -> Vec<u8> {
@@ -124,7 +125,7 @@ fn a_certificate_of_the_sandbox_is_said_to_work_there_in_plain_words() {
 fn of_three_certificates_in_one_file_the_one_for_maskinporten_is_named() {
     let desk = Desk::new();
     let ca = TestCa::ephemeral().unwrap();
-    let set = [Profile::Encryption, Profile::Signing, Profile::Seid2].map(|it| pem(&issued(&ca, &key(), it)));
+    let set = [Profile::Encryption, Profile::Signing, Profile::Seid2].map(|it| pem(&issued(&ca, key(), it)));
     let file = desk.file("set.pem", set.concat());
     let said = desk.segl(&["show", &file]);
     assert_eq!(said.code, 0, "{said:?}");
@@ -150,7 +151,7 @@ fn of_three_certificates_in_one_file_the_one_for_maskinporten_is_named() {
 fn the_exit_code_says_whose_move_it_is() {
     let desk = Desk::new();
     let ca = TestCa::ephemeral().unwrap();
-    let expired = desk.file("expired.pem", pem(&issued(&ca, &key(), Profile::Expired)));
+    let expired = desk.file("expired.pem", pem(&issued(&ca, key(), Profile::Expired)));
     let said = desk.segl(&["show", &expired]);
     assert_eq!(said.code, 2);
     assert!(said.err.contains("the certificate does not work at Maskinporten: it expired on 20"), "{said:?}");
@@ -173,10 +174,10 @@ fn names_of_the_configuration_lead_to_their_certificates() {
     let desk = Desk::new();
     let ca = TestCa::ephemeral().unwrap();
     let key = key();
-    let beside = key.serialize_pem() + &pem(&issued(&ca, &key, Profile::Seid2));
+    let beside = key.serialize_pem() + &pem(&issued(&ca, key, Profile::Seid2));
     let path = desk.file("key.pem", beside);
     set_mode(&path, 0o600);
-    desk.file("certificate.pem", pem(&issued(&ca, &key, Profile::Seid1)));
+    desk.file("certificate.pem", pem(&issued(&ca, key, Profile::Seid1)));
     desk.file(
         "segl.toml",
         "schema = 1\n[signers.own]\nkey = \"file:key.pem\"\n\
@@ -221,8 +222,8 @@ fn a_protected_file_without_its_password_says_which_option_gives_it() {
     let desk = Desk::new();
     let ca = TestCa::ephemeral().unwrap();
     let key = key();
-    let certificate = issued(&ca, &key, Profile::Seid2);
-    let file = desk.file("company.p12", pkcs12(&key, &certificate, "correct horse"));
+    let certificate = issued(&ca, key, Profile::Seid2);
+    let file = desk.file("company.p12", pkcs12(key, &certificate, "correct horse"));
     let said = desk.segl(&["show", &file]);
     assert!(said.code == 2 && said.err.contains("--password file:PATH"), "{said:?}");
     let password = desk.file("password", "correct horse\n");
@@ -298,7 +299,7 @@ impl Authority {
         let policy = vec![0x30, 0x0a, 0x30, 8, 6, 6, 4, 0, 0x8f, 0x7a, 1, 3];
         params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 32], policy));
         change(&mut params);
-        pem(params.signed_by(&key(), &self.issuer).unwrap().der())
+        pem(params.signed_by(key(), &self.issuer).unwrap().der())
     }
 }
 
