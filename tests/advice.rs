@@ -47,7 +47,6 @@ fn everything_that_an_error_names_has_advice() {
 fn what_segl_finds_out_by_itself_can_happen() {
     let sources = ["src/sign/error.rs", "src/token/error.rs", "src/pipeline/error.rs"];
     let named: BTreeSet<String> = sources.iter().flat_map(|source| topics(source)).collect();
-    // A server that says 429 is taken for one that cannot be reached; the number is explained all the same.
     for advice in advice::all().iter().filter(|advice| advice.from == Origin::Segl) {
         assert!(named.contains(advice.code()), "{} is named by no error", advice.code());
     }
