@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use segl::{
     advice,
     call::Call,
-    certificate::{Certificate, CertificateSet, Chain, OrganisationIdentifier, OrganisationNumber},
+    certificate::{Certificate, CertificateSet, Chain, OrganisationIdentifier, OrganisationNumber, Way},
     clock::{Clock, Instant, ManualClock, SystemClock},
     config::Config,
     grant::TokenRequest,
@@ -161,7 +161,13 @@ fn look_at(certificate: &Certificate, now: SystemTime) {
         assert_eq!(OrganisationIdentifier::parse(&identifier.to_string()), Ok(identifier));
     }
     let judgement = Chain::of(certificate.clone(), &[], now).judge(now);
-    assert_eq!(judgement.way().is_some(), judgement.fitness().works());
+    if let Some(way) = judgement.way() {
+        assert!(certificate.check_validity(now).is_ok() && judgement.days_left >= 0, "it is valid");
+        match way {
+            Way::Business => assert!(certificate.organisation_number().is_ok(), "it is somebody's"),
+            _ => assert!(certificate.identifier().is_some(), "it is somebody's"),
+        }
+    }
     for finding in judgement.fitness().obstacles.iter().chain(&judgement.fitness().cautions) {
         assert!(!finding.to_string().is_empty() && !finding.remedy().is_empty());
     }
