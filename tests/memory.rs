@@ -35,7 +35,7 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::Arguments;
@@ -197,8 +197,24 @@ impl Desk {
         stopped.library = children(stopped.program()).first().copied();
         for process in stopped.library.into_iter().chain([stopped.program()]) {
             kill_process(process, Signal::STOP).unwrap();
+            wait_until_stopped(process);
         }
         stopped
+    }
+}
+
+/// Until none of its threads changes its memory any more.
+fn wait_until_stopped(process: Pid) {
+    let begin = Instant::now();
+    let is_stopped = |task: PathBuf| {
+        // A thread that has ended since it was listed: those that are left are listed anew.
+        let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:\tT"))
+    };
+    let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
+    while !fs::read_dir(&tasks).unwrap().all(|task| is_stopped(task.unwrap().path())) {
+        assert!(begin.elapsed() < PATIENCE, "the process does not stop");
+        thread::yield_now();
     }
 }
 

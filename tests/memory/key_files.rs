@@ -55,11 +55,13 @@ fn key_file(name: &'static str, write: Write) -> KeyFile {
         };
         secrets.bytes(USED, &used);
     }
-    if let Ok(text) = str::from_utf8(&content) {
+    if name.ends_with("PEM") {
+        let text = str::from_utf8(&content).unwrap();
         for line in text.lines().skip(9).filter(|line| line.len() == 64) {
             // The public half stands in the first lines.
             secrets.text("PEM", line);
         }
+        assert!(secrets.has("PEM"), "{name}: no line of it would be looked for");
     }
     if is_encrypted {
         secrets.text("password", &password);

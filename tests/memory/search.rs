@@ -25,6 +25,11 @@ pub(crate) struct Needles {
 }
 
 impl Needles {
+    /// Whether pieces of this secret are looked for.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.pieces.values().flatten().any(|(known, _)| *known == name)
+    }
+
     /// All of a text.
     pub(crate) fn text(&mut self, name: &'static str, text: &str) {
         self.bytes(name, text.as_bytes());
@@ -68,7 +73,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// Looks for `needles` in all memory that the process can write to.
+/// Looks for `needles` in all memory that the process, which is stopped, can write to.
 pub(crate) fn searched(process: Pid, needles: &Needles) -> Found {
     let number = process.as_raw_nonzero();
     let memory = File::open(format!("/proc/{number}/mem")).unwrap();
@@ -88,10 +93,8 @@ pub(crate) fn searched(process: Pid, needles: &Needles) -> Found {
         let (start, end) = range.split_once('-').unwrap();
         let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
         let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
-        // Memory of a device is mapped and cannot be read so.
-        if memory.read_exact_at(&mut bytes, start).is_err() {
-            continue;
-        }
+        // What cannot be searched might have it all.
+        memory.read_exact_at(&mut bytes, start).unwrap_or_else(|why| panic!("{place}: {why}"));
         found.searched += bytes.len();
         for (at, pair) in bytes.windows(2).enumerate() {
             if !begins[usize::from(u16::from_ne_bytes([pair[0], pair[1]]))] {
