@@ -30,7 +30,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use self::softhsm::{LIBRARY, PIN, SO_PIN, spy};
+use self::softhsm::{LIBRARY, PIN, SO_PIN, configure, spy};
 
 const WRONG_PIN: &str = "0815-4711";
 const ORGNO: &str = "312700018";
@@ -51,11 +51,7 @@ impl Desk {
     fn empty() -> Self {
         assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2");
         let desk = Self(tempfile::tempdir().unwrap());
-        fs::create_dir(desk.path("tokens")).unwrap();
-        let tokens = desk.path("tokens");
-        let configuration =
-            format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
-        fs::write(desk.path("softhsm2.conf"), configuration + "log.level = ERROR\n").unwrap();
+        configure(desk.0.path());
         desk.secret("pin", PIN);
         desk.secret("wrong-pin", WRONG_PIN);
         desk

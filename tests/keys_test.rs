@@ -24,7 +24,7 @@ use segl::sign::pkcs11::Uri;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::softhsm::{LIBRARY, PIN, SO_PIN, spy};
+use self::softhsm::{LIBRARY, PIN, SO_PIN, configure, spy};
 
 const WRONG_PIN: &str = "0815-4711";
 
@@ -47,10 +47,7 @@ impl Bench {
     fn new() -> Self {
         assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2");
         let bench = Self(tempfile::tempdir().unwrap());
-        let tokens = bench.path("tokens");
-        fs::create_dir(&tokens).unwrap();
-        let place = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
-        fs::write(bench.path("softhsm2.conf"), place + "log.level = ERROR\n").unwrap();
+        configure(bench.0.path());
         for (name, pin) in [("pin", PIN), ("wrong-pin", WRONG_PIN)] {
             fs::write(bench.path(name), pin).unwrap();
             fs::set_permissions(bench.path(name), Permissions::from_mode(0o600)).unwrap();

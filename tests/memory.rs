@@ -25,6 +25,8 @@ mod need;
 mod pkcs1;
 #[path = "memory/search.rs"]
 mod search;
+#[path = "support/softhsm_folder.rs"]
+mod softhsm_folder;
 
 use std::{
     fs::{self, Permissions},
@@ -47,6 +49,7 @@ use self::{
     key_files::{KeyFile, USED, key_files},
     need::Need,
     search::{Found, Needles, children, searched},
+    softhsm_folder::configure,
 };
 
 const LIBRARY: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -258,14 +261,11 @@ struct Device {
 impl Device {
     fn make(desk: &Desk) -> Self {
         let device = Self { label: random(), pin: random() };
-        fs::create_dir(desk.path("tokens")).unwrap();
-        let configuration =
-            format!("directories.tokendir = {}\nobjectstore.backend = file\n", desk.path("tokens").display());
-        desk.keep("softhsm2.conf", (configuration + "log.level = ERROR\n").as_bytes());
+        let configuration = configure(desk.folder.path());
         let run = |program: &str, arguments: &[&str]| {
             let done = Command::new(program)
                 .args(arguments)
-                .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+                .env("SOFTHSM2_CONF", &configuration)
                 .output()
                 .unwrap_or_else(|why| panic!("{program}: {why}"));
             assert!(done.status.success(), "{done:?}");

@@ -31,7 +31,7 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use self::softhsm::{LIBRARY, PIN, SO_PIN, spy};
+use self::softhsm::{LIBRARY, PIN, SO_PIN, configure, spy};
 
 const WRONG_PIN: &str = "0815-4711";
 
@@ -43,13 +43,9 @@ impl Desk {
         assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2");
         let target = fs::canonicalize(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let desk = Self(tempfile::tempdir_in(target).unwrap());
-        fs::create_dir(desk.path("tokens")).unwrap();
-        let configuration =
-            format!("directories.tokendir = {}\nobjectstore.backend = file\n", desk.path("tokens").display());
-        fs::write(desk.path("softhsm2.conf"), configuration + "log.level = ERROR\n").unwrap();
         let made = Command::new("softhsm2-util")
             .args(["--init-token", "--free", "--label", "ci", "--so-pin", SO_PIN, "--pin", PIN])
-            .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+            .env("SOFTHSM2_CONF", configure(desk.0.path()))
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");

@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "not every bench uses all of it")]
 
+#[path = "../../tests/support/softhsm_folder.rs"]
+mod softhsm_folder;
+
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::Arc,
@@ -14,6 +17,8 @@ use segl::{
     clock::SystemClock,
     sign::pkcs11::{Device, Modules, NewKeyPair, Pin, library_for},
 };
+
+use self::softhsm_folder::configure;
 
 /// Label of the device, and of the key on it.
 pub const LABEL: &str = "bench";
@@ -37,14 +42,7 @@ pub fn with_a_device(measure: impl FnOnce(&Path)) -> ExitCode {
 }
 
 fn run_in(folder: &Path) {
-    let tokens = folder.join("tokens");
-    fs::create_dir(&tokens).unwrap();
-    let configuration = folder.join("softhsm2.conf");
-    let text = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-        tokens.display()
-    );
-    fs::write(&configuration, text).unwrap();
+    let configuration = configure(folder);
     let made = Command::new("softhsm2-util")
         .args(["--init-token", "--free", "--label", LABEL, "--so-pin", "so-4711-0815", "--pin", PIN])
         .env("SOFTHSM2_CONF", &configuration)

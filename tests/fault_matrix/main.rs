@@ -26,6 +26,8 @@ mod login;
 mod need;
 mod program;
 mod rows;
+#[path = "../support/softhsm_folder.rs"]
+mod softhsm_folder;
 mod stand;
 mod threads;
 

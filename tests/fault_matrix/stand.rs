@@ -19,7 +19,10 @@ use segl::{
 };
 use tempfile::TempDir;
 
-use crate::faulty_module::{self, FaultyModule, verifies};
+use crate::{
+    faulty_module::{self, FaultyModule, verifies},
+    softhsm_folder::configure,
+};
 
 pub(crate) const PIN: &str = "4711-0815";
 pub(crate) const WRONG_PIN: &str = "0815-4711";
@@ -57,18 +60,16 @@ impl Stand {
         let made = self.made();
         copy_all(&made.folder.path().join("tokens"), &folder.join("tokens"));
         fs::write(folder.join("spki"), &made.spki).unwrap();
-        write_configuration(folder)
+        configure(folder)
     }
 
     fn made(&self) -> &Made {
         self.0.get_or_init(|| {
             faulty_module::build();
             let folder = tempfile::tempdir().unwrap();
-            fs::create_dir(folder.path().join("tokens")).unwrap();
-            let configuration = write_configuration(folder.path());
             let made = Command::new("softhsm2-util")
                 .args(["--init-token", "--free", "--label", "ci", "--so-pin", "so-4711", "--pin", PIN])
-                .env("SOFTHSM2_CONF", configuration)
+                .env("SOFTHSM2_CONF", configure(folder.path()))
                 .output()
                 .unwrap();
             assert!(made.status.success(), "{made:?}");
@@ -94,18 +95,7 @@ fn generate(folder: &Path) -> Vec<u8> {
 
 /// The part of a module's profile that leads its process to the device in `folder`.
 fn environment(folder: &Path) -> String {
-    format!("[module.env_default]\nSOFTHSM2_CONF = \"{}\"\n", configuration(folder).display())
-}
-
-fn configuration(folder: &Path) -> PathBuf {
-    folder.join("softhsm2.conf")
-}
-
-fn write_configuration(folder: &Path) -> PathBuf {
-    let tokens = folder.join("tokens");
-    let place = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
-    fs::write(configuration(folder), place + "log.level = ERROR\n").unwrap();
-    configuration(folder)
+    format!("[module.env_default]\nSOFTHSM2_CONF = \"{}\"\n", folder.join("softhsm2.conf").display())
 }
 
 fn copy_all(from: &Path, to: &Path) {

@@ -15,6 +15,8 @@ mod nss;
 mod p11_kit;
 #[path = "fixture/softhsm2.rs"]
 mod softhsm2;
+#[path = "softhsm_folder.rs"]
+mod softhsm_folder;
 #[path = "fixture/tpm2.rs"]
 mod tpm2;
 

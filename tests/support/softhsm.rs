@@ -1,9 +1,13 @@
 //! A SoftHSM2 device of one's own, for tests.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 #[path = "alone.rs"]
 mod alone;
+#[path = "softhsm_folder.rs"]
+mod softhsm_folder;
+
+pub(crate) use self::softhsm_folder::configure;
 
 use std::{
     fs,
@@ -37,19 +41,8 @@ pub(crate) fn alone(name: &str, body: impl AsyncFnOnce(SoftHsm)) {
         assert!(Path::new(LIBRARY).exists(), "SoftHSM2 is missing: apt-get install softhsm2 opensc");
         let spy = spy();
         assert!(spy.is_some(), "pkcs11-spy is missing: apt-get install opensc-pkcs11");
-        let tokens = folder.join("tokens");
-        fs::create_dir(&tokens).unwrap();
-        let configuration = folder.join("softhsm2.conf");
-        fs::write(
-            &configuration,
-            format!(
-                "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-                tokens.display()
-            ),
-        )
-        .unwrap();
         vec![
-            ("SOFTHSM2_CONF", configuration.into()),
+            ("SOFTHSM2_CONF", configure(folder).into()),
             ("PKCS11SPY", LIBRARY.into()),
             ("PKCS11SPY_OUTPUT", folder.join("spy.log").into()),
         ]
