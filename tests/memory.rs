@@ -23,6 +23,8 @@ mod key_files;
 mod need;
 #[path = "support/pkcs1.rs"]
 mod pkcs1;
+#[path = "support/processes.rs"]
+mod processes;
 #[path = "memory/search.rs"]
 mod search;
 #[path = "support/softhsm_folder.rs"]
@@ -48,7 +50,8 @@ use tempfile::TempDir;
 use self::{
     key_files::{KeyFile, USED, key_files},
     need::Need,
-    search::{Found, Needles, children, searched},
+    processes::children,
+    search::{Found, Needles, searched},
     softhsm_folder::configure,
 };
 
@@ -197,7 +200,8 @@ impl Desk {
         if authority.asked.recv_timeout(PATIENCE).is_err() {
             panic!("it never signed: {}", stopped.said());
         }
-        stopped.library = children(stopped.program()).first().copied();
+        let library = children(stopped.process.id()).first().copied();
+        stopped.library = library.map(|number| Pid::from_raw(number.cast_signed()).unwrap());
         for process in stopped.library.into_iter().chain([stopped.program()]) {
             kill_process(process, Signal::STOP).unwrap();
             wait_until_stopped(process);

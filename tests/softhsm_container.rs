@@ -21,6 +21,8 @@ mod leap;
 mod load;
 #[path = "support/need.rs"]
 mod need;
+#[path = "support/processes.rs"]
+mod processes;
 #[path = "support/stand.rs"]
 mod stand;
 

@@ -111,13 +111,3 @@ pub(crate) fn searched(process: Pid, needles: &Needles) -> Found {
     }
     found
 }
-
-/// The processes that `parent` has started.
-pub(crate) fn children(parent: Pid) -> Vec<Pid> {
-    let number = parent.as_raw_nonzero();
-    let tasks = fs::read_dir(format!("/proc/{number}/task")).unwrap();
-    let listed = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("children")).ok());
-    let numbers: Vec<String> =
-        listed.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-    numbers.iter().filter_map(|number| Pid::from_raw(number.parse().unwrap())).collect()
-}

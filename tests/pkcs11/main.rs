@@ -20,6 +20,8 @@ mod fixture;
 mod need;
 mod outage;
 mod pin;
+#[path = "../support/processes.rs"]
+mod processes;
 mod signing;
 
 use std::{pin::Pin, process::ExitCode};

@@ -33,6 +33,8 @@ mod leap;
 mod load;
 #[path = "../support/need.rs"]
 mod need;
+#[path = "../support/processes.rs"]
+mod processes;
 mod pulled;
 mod soak;
 #[path = "../support/softhsm.rs"]

@@ -2,6 +2,8 @@
 
 use std::{fmt, fs};
 
+use crate::processes;
+
 /// Of this process and of the process of a library, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Footprint {
@@ -58,11 +60,9 @@ impl fmt::Display for Taken {
 
 /// The processes that this one has started and that have not ended.
 pub(crate) fn children() -> Vec<u32> {
-    let tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let all =
-        lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<u32>>());
-    all.filter(|child| lives(*child)).collect()
+    let mut all = processes::children(std::process::id());
+    all.retain(|child| lives(*child));
+    all
 }
 
 /// Whether it is more than an exit code that somebody has yet to ask for.
