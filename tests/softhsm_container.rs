@@ -40,7 +40,7 @@ use segl::{
     certificate::Certificate,
     clock::SystemClock,
     jose::{Algorithm, RsaPublicKey},
-    sandbox::{Authentication, Clients, Profile, Setup},
+    sandbox::{Clients, Profile},
     sign::{
         Error, Pkcs11Signer, Signed, Signer,
         pkcs11::{KeyPair, Modules, NewCertificate, NewKeyPair, module_host},
@@ -52,7 +52,7 @@ use self::{
     cable::{Hsm, Loss, lose_again_and_again},
     container::{LABEL, NetworkHsm, PIN, run},
     load::Load,
-    stand::{KID, Said, Stand, ca},
+    stand::{Said, Stand, ca},
 };
 
 macro_rules! tests {
@@ -232,12 +232,8 @@ async fn the_program_makes_lists_and_uses_a_key_over_the_network(mut hsm: Networ
     let modules = hsm.modules();
     let key = signer(&hsm, &modules).key(&call()).await.unwrap();
     modules.shutdown(&call()).await.unwrap();
-    stand.sandbox.register_key(Clients::KEY_CLIENT, KID, &key.public_key.to_spki().unwrap()).unwrap();
-    stand.configure(&stand.sandbox.config_toml_for(&Setup {
-        key: hsm.uri(";object=grant"),
-        pin: Some("file:pin".into()),
-        authentication: Authentication::Kid(KID.into()),
-    }));
+    let spki = key.public_key.to_spki().unwrap();
+    stand.configure(&stand.device_client(hsm.uri(";object=grant"), &spki, PIN));
     let first = segl(&stand, &hsm, &["token", "maskinporten"]).await;
     hsm.kill().await;
     hsm.start_again().await;

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use crate::{
     Examined,
     softhsm::{LIBRARY, PIN, SoftHsm, alone, call},
-    stand::{KID, Stand},
+    stand::Stand,
 };
 
 /// A `segl.toml` for a key called `grant` on a device called `DEVICE`, registered on the sandbox.
@@ -14,13 +14,7 @@ async fn registered(stand: &Stand, softhsm: &SoftHsm) -> String {
     let modules = softhsm.modules();
     let pair = softhsm.generate(&modules, "DEVICE", "grant").await;
     modules.shutdown(&call()).await.unwrap();
-    stand.sandbox.register_key(segl::sandbox::Clients::KEY_CLIENT, KID, &pair.spki).unwrap();
-    stand.write("pin", PIN);
-    stand.sandbox.config_toml_for(&segl::sandbox::Setup {
-        key: "pkcs11:token=DEVICE;object=grant".into(),
-        pin: Some("file:pin".into()),
-        authentication: segl::sandbox::Authentication::Kid(KID.into()),
-    })
+    stand.device_client("pkcs11:token=DEVICE;object=grant", &pair.spki, PIN)
 }
 
 #[test]

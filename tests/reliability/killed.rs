@@ -16,7 +16,7 @@ use rustix::{
     fs::inotify,
     process::{WaitOptions, getpid, set_child_subreaper},
 };
-use segl::sandbox::{Authentication, Clients, Profile, Setup};
+use segl::sandbox::{Clients, Profile};
 use tokio::time::Instant;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     chance::Chance,
     fixture::{self, Fixture, P11_KIT, PIN, WAYS},
     footprint::{children, is_of_a_library},
-    stand::{KID, PATIENCE, Said, Stand},
+    stand::{PATIENCE, Said, Stand},
 };
 
 pub(crate) fn proof() -> Proof {
@@ -184,20 +184,14 @@ impl Desk {
         let modules = hsm.modules();
         let pair = hsm.generate(&modules, "ci", "grant").await;
         modules.shutdown(&fixture::call()).await.unwrap();
-        stand.sandbox.register_key(Clients::KEY_CLIENT, KID, &pair.spki).unwrap();
         for n in 0..CERTIFICATES {
             let issued =
                 stand.sandbox.ca().issue_for(&pair.spki, Clients::ORGANISATION, Profile::Seid2).unwrap();
             stand.write(&format!("leaf-{n}.pem"), issued.chain_pem());
         }
-        stand.write("pin", PIN);
         stand.write("new-pin", PIN);
-        let setup = Setup {
-            key: hsm.uri(&format!("{DEVICE};object=grant")).to_string(),
-            pin: Some("file:pin".into()),
-            authentication: Authentication::Kid(KID.into()),
-        };
-        stand.configure(&format!("{}{PROFILE}", stand.sandbox.config_toml_for(&setup)));
+        let key = hsm.uri(&format!("{DEVICE};object=grant")).to_string();
+        stand.configure(&format!("{}{PROFILE}", stand.device_client(key, &pair.spki, PIN)));
         let state = stand.folder().join("state");
         fs::create_dir(&state).unwrap();
         let address = env::var("P11_KIT_SERVER_ADDRESS").unwrap();

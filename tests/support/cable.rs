@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use segl::{
-    config::Config,
     pipeline::Pipeline,
-    sandbox::{Authentication, Clients, Knobs, Options, Setup},
+    sandbox::{Knobs, Options},
 };
 use tokio::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::{
     footprint::{Footprint, median, nothing_grows},
     leap::LeapingClock,
     load::{CALLERS, Load, Tally},
-    stand::{KID, Stand},
+    stand::Stand,
 };
 
 /// How a device is lost.
@@ -63,12 +62,7 @@ pub(crate) fn pipeline(
     spki: &[u8],
     pin: &str,
 ) -> Pipeline {
-    stand.sandbox.register_key(Clients::KEY_CLIENT, KID, spki).unwrap();
-    stand.write("pin", pin);
-    let setup =
-        Setup { key: uri, pin: Some("file:pin".into()), authentication: Authentication::Kid(KID.into()) };
-    let config = Config::parse(&stand.sandbox.config_toml_for(&setup), stand.folder()).unwrap();
-    Pipeline::new(&config, clock.clone()).unwrap()
+    stand.pipeline(&stand.device_client(uri, spki, pin), clock.clone())
 }
 
 /// Loses the device `rounds` times, in every way by turns; in every second outage of each kind all tokens run out.

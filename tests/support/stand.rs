@@ -84,6 +84,17 @@ impl Stand {
         })
     }
 
+    /// Registers a key of a device on the client for keys, writes the PIN to a file, and returns the `segl.toml` for them.
+    pub(crate) fn device_client(&self, key: impl Into<String>, spki: &[u8], pin: &str) -> String {
+        self.sandbox.register_key(Clients::KEY_CLIENT, KID, spki).unwrap();
+        self.write("pin", pin);
+        self.sandbox.config_toml_for(&Setup {
+            key: key.into(),
+            pin: Some("file:pin".into()),
+            authentication: Authentication::Kid(KID.into()),
+        })
+    }
+
     /// Has a certificate issued for the key, writes both to files, and returns the `segl.toml` for them.
     pub(crate) fn certificate_client(&self) -> (String, Issued) {
         let issued =
