@@ -30,11 +30,12 @@ const SIGNATURES: u64 = 3;
 /// for the three requests after which a device is left alone (it is started, initialized anew, started in a new process).
 const AT_ONCE: u64 = 10;
 
-/// Starts for each time that a device is asked whether it is back.
-const EACH: u64 = 3;
+/// Starts for each time that a device is asked whether it is back: one for the question, and one for the request that is
+/// let through when it is answered.
+const EACH: u64 = 2;
 
-/// The first pause between two such times, and the longest; each is twice the one before.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// The first pause between two such times, and the longest, as in the default profile; each is twice the one before.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 /// Calls of the module for one request, at most.
 const CALLS: u64 = 300;

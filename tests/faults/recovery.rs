@@ -151,7 +151,7 @@ fn a_library_whose_profile_wants_a_new_process_is_not_initialized_anew_in_place(
     });
 }
 
-/// The figure of the promise: one step of waiting, 2 s at most, and what a signature takes.
+/// The figure of the promise: one step of waiting, a second at most, and what a signature takes.
 #[test]
 fn a_device_that_was_away_for_long_signs_within_one_step_of_its_return() {
     faulty("recovery::a_device_that_was_away_for_long_signs_within_one_step_of_its_return", async |fault| {
