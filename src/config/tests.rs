@@ -38,10 +38,15 @@ fn said(text: &str) -> Vec<String> {
     })
 }
 
+/// `text` with `new` in the place of `old`, which stands there.
+fn changed(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "{old}");
+    text.replacen(old, new, 1)
+}
+
 /// What is said of the sound file with `old` replaced by `new`.
 fn said_of(old: &str, new: &str) -> Vec<String> {
-    assert!(SOUND.contains(old), "{old}");
-    said(&SOUND.replacen(old, new, 1))
+    said(&changed(SOUND, old, new))
 }
 
 #[test]

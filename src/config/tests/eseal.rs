@@ -18,11 +18,6 @@ client = "haulier"
 scopes = ["digdir:verksemd.eu"]
 "#;
 
-fn said_of_seal(old: &str, new: &str) -> Vec<String> {
-    assert!(SEAL.contains(old), "{old}");
-    said(&SEAL.replacen(old, new, 1))
-}
-
 #[test]
 fn an_eseal_has_a_name_and_no_client_id_and_its_certificate_stands_beside_its_key() {
     let config = parse(SEAL).unwrap();
@@ -89,17 +84,15 @@ fn every_refusal_of_an_eseal_says_what_is_wrong() {
             "tokens.road.authorization_details: goes with a client in Samarbeidsportalen",
         ),
     ] {
-        let said = said_of_seal(old, new);
+        let said = said(&changed(SEAL, old, new));
         assert!(said.len() == 1 && said[0].contains(expected), "{new}: {said:?}");
     }
 }
 
 #[test]
 fn a_scope_on_the_wrong_kind_of_client_comes_with_the_one_to_use_where_there_is_one() {
-    let remedy = |text: &str, old: &str, new: &str| {
-        assert!(text.contains(old), "{old}");
-        parse(&text.replacen(old, new, 1)).unwrap_err()[0].fault.remedy()
-    };
+    let remedy =
+        |text: &str, old: &str, new: &str| parse(&changed(text, old, new)).unwrap_err()[0].fault.remedy();
     let (norwegian, european) = ("toll:movement/road/v2", "toll:eu/movement/road/v2");
     assert_eq!(remedy(SEAL, european, norwegian), format!("Use {european:?}."));
     assert_eq!(remedy(SOUND, norwegian, european), format!("Use {norwegian:?}."));
