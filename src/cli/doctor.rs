@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{self, Config},
     doctor::{Examination, Finding, Host, Verdict, hosts},
+    language::printable,
     sign::{Fault, pkcs11::PinRecords},
 };
 
@@ -105,10 +106,11 @@ fn line(finding: &Finding, out: &mut dyn Write) -> std::io::Result<()> {
         Verdict::Failure => "failure",
     };
     let about = if finding.about.is_empty() { "-" } else { &finding.about };
-    writeln!(out, "{verdict:<8} {about:<14} {:<22} {}", finding.check, finding.reason)?;
+    // Devices and authorities have their say in it.
+    writeln!(out, "{verdict:<8} {about:<14} {:<22} {}", finding.check, printable(&finding.reason))?;
     match &finding.remedy {
         Some(remedy) if finding.verdict != Verdict::Ok => {
-            writeln!(out, "{:9}{}", "", remedy.replace('\n', " "))
+            writeln!(out, "{:9}{}", "", printable(&remedy.replace('\n', " ")))
         }
         _ => Ok(()),
     }
@@ -161,4 +163,28 @@ fn print_hosts(hosts: &[Host], output: Output, out: &mut dyn Write) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_or_an_authority_says_steers_no_terminal() {
+        let finding = Finding {
+            check: "device",
+            about: "hsm".into(),
+            verdict: Verdict::Warning,
+            reason: "a\u{1b}[2J\u{202e}b".into(),
+            remedy: Some("one\ntwo\u{7}".into()),
+            fault: None,
+        };
+        let mut out = Vec::new();
+        line(&finding, &mut out).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert!(
+            shown.contains("a\u{fffd}[2J\u{fffd}b\n") && shown.ends_with("one two\u{fffd}\n"),
+            "{shown:?}"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     Work,
     configured::Configured,
     list::{Place, Seen, log_in},
-    listing::{Content, content_sentence, plain},
+    listing::{Content, content_sentence},
     matched::{Object, matched, the_only},
     refused, say,
     target::{PinOption, named, usual_pin},
@@ -16,8 +16,9 @@ use super::{
 use crate::{
     certificate::Certificate,
     cli::failure::Failure,
+    language::printable,
     pipeline,
-    sign::pkcs11::{CertificateDescription, Doomed, ObjectKind},
+    sign::pkcs11::{CertificateDescription, DeviceDescription, Doomed, ObjectKind},
 };
 
 #[derive(Debug, Args)]
@@ -77,10 +78,9 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
             "Have it revoked if its key is no longer to be used, then say --force.",
         ));
     }
-    let device =
-        only.slot.device.as_ref().map_or_else(String::new, |it| format!("{} ({})", it.label, it.serial));
+    let device = only.slot.device.as_ref().map_or_else(String::new, DeviceDescription::name);
     for line in &lines {
-        say(format!("on {}: {line}", plain(&device)));
+        say(format!("on {device}: {line}"));
     }
     if !command.yes && !is_confirmed()? {
         return Err(Failure::needs_person("nothing was deleted", "Type yes to have it deleted."));
@@ -104,7 +104,7 @@ fn doomed(object: Object<'_>, kind: Option<ObjectKind>) -> (Doomed, Vec<String>)
         doomed.certificates.push(certificate.der.clone());
         let content =
             Certificate::from_der(&certificate.der).map(|read| content_sentence(&Content::new(&read)));
-        lines.push(format!("certificate {}", content.unwrap_or_else(|_| plain(&certificate.label))));
+        lines.push(format!("certificate {}", content.unwrap_or_else(|_| printable(&certificate.label))));
     };
     match object {
         Object::Certificate(certificate) => add(&mut doomed, certificate),
@@ -120,7 +120,7 @@ fn doomed(object: Object<'_>, kind: Option<ObjectKind>) -> (Doomed, Vec<String>)
                 _ => "public key",
             };
             let size = key.bits.map_or_else(String::new, |bits| format!("-{bits}"));
-            let (kind, label) = (plain(&key.key_type), plain(&key.label));
+            let (kind, label) = (printable(&key.key_type), printable(&key.label));
             lines.push(format!("{kind}{size} {halves} {label:?}, id {}", key.id));
             doomed.key = Some(Box::new(key.clone()));
         }

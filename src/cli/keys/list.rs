@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::{
     Work,
     configured::Configured,
-    listing::{Device, Listing, plain, text},
+    listing::{Device, Listing, text},
     near::near,
     refused, say,
     survey::{Looked, look},
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cli::{failure::Failure, json},
     config::Signer,
+    language::printable,
     pipeline,
     secret::Sources,
     sign::{
@@ -271,6 +272,6 @@ fn explain(listing: &Listing) {
     }
     for device in listing.devices().filter(|device| device.may_hide_keys()) {
         let name = device.label.as_deref().unwrap_or("a device");
-        say(format!("Private keys may be hidden on {} until login: add --login.", plain(name)));
+        say(format!("Private keys may be hidden on {} until login: add --login.", printable(name)));
     }
 }

@@ -5,7 +5,7 @@ mod text;
 
 pub(super) use self::{
     certificate::{CertificateEntry, Content},
-    text::{content_sentence, plain, text},
+    text::{content_sentence, text},
 };
 
 use std::{path::PathBuf, time::SystemTime};
@@ -25,6 +25,7 @@ use crate::{
     certificate::Certificate,
     cli::pin,
     jose::RsaPublicKey,
+    language::printable,
     sign::pkcs11::{
         CertificateDescription, DeviceDescription, Installed, KeyDescription, LibraryDescription, NamedBy,
         PinState, Problem, Profiles, SlotDescription, Uri, holders, may_be_held,
@@ -201,14 +202,14 @@ impl Listing {
         for (module, device) in
             self.modules.iter().flat_map(|it| it.devices.iter().map(move |device| (it, device)))
         {
-            let label = device.label.as_deref().map_or_else(|| "a device".to_owned(), plain);
+            let label = device.label.as_deref().map_or_else(|| "a device".to_owned(), printable);
             let fit = device.keys.iter().filter(|key| key.maskinporten.answer != verdict::Answer::No);
             usable.keys.extend(fit.map(|key| {
                 let bits = key.bits.map(|bits| format!("-{bits}")).unwrap_or_default();
                 let with = if key.certificates.is_empty() { "" } else { ", with a certificate" };
                 UsableKey {
                     uri: key.uri.to_string(),
-                    what: format!("{}{bits} {} on {label}{with}", key.kind, plain(&key.label)),
+                    what: format!("{}{bits} {} on {label}{with}", key.kind, printable(&key.label)),
                     profile: module.profile.clone(),
                 }
             }));

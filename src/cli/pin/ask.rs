@@ -8,7 +8,6 @@ use super::{Named, trouble};
 use crate::{
     call::Call,
     cli::{Context, failure::Failure},
-    language::printable,
     sign::{
         Error,
         pkcs11::{DeviceDescription, Manner, ModuleDescription, Modules, PinState, Uri},
@@ -68,9 +67,7 @@ fn told_of(uri: &Uri, answers: &[Result<ModuleDescription, Error>]) -> Vec<Told>
 }
 
 fn told_by(device: &DeviceDescription) -> Told {
-    let name = format!("{} ({})", device.label, device.serial);
-    // What a device calls itself is not to steer a terminal.
-    Told { device: printable(&name), pin: Some(device.pin), problem: None }
+    Told { device: device.name(), pin: Some(device.pin), problem: None }
 }
 
 #[cfg(test)]

@@ -206,8 +206,7 @@ async fn described(
         .collect();
     // None or several: the search for the key says it, with the names of those that are there.
     let [only] = named.as_slice() else { return true };
-    let (label, serial) = (&only.label, &only.serial);
-    findings.ok("device", about, format!("{label} ({serial}): {}, {}", only.model, only.manufacturer));
+    findings.ok("device", about, format!("{}: {}, {}", only.name(), only.model, only.manufacturer));
     sessions(only, profile, about, findings);
     pin_state(only, about, findings)
 }

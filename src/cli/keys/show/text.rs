@@ -3,7 +3,7 @@
 use std::fmt::{Display, Result as Written, Write as _};
 
 use super::facts::{Certified, Device, Key, Limit, Mechanism, Module, Sessions, Shown};
-use crate::{cli::keys::listing::plain, sign::pkcs11::PinState};
+use crate::{language::printable, sign::pkcs11::PinState};
 
 /// All of `shown`.
 pub(super) fn text(shown: &Shown) -> String {
@@ -49,7 +49,7 @@ fn write_device(text: &mut String, device: &Device) -> Written {
     heading(text, "mechanisms")?;
     for Mechanism { name, key_size: (least, most), uses } in &device.mechanisms {
         let size = if (*least, *most) == (0, 0) { String::new() } else { format!("{least} to {most}  ") };
-        let line = format!("  {:<32}  {size}{}", plain(name), uses.join(", "));
+        let line = format!("  {:<32}  {size}{}", printable(name), uses.join(", "));
         writeln!(text, "{}", line.trim_end())?;
     }
     device.keys.iter().try_for_each(|key| write_key(text, key))?;
@@ -77,7 +77,7 @@ fn write_key(text: &mut String, key: &Key) -> Written {
     }
     row(text, "unattended", &key.unattended)?;
     for attribute in &key.attributes {
-        writeln!(text, "  {:<24}  {}", plain(&attribute.name), plain(&attribute.value))?;
+        writeln!(text, "  {:<24}  {}", printable(&attribute.name), printable(&attribute.value))?;
     }
     key.certificates.iter().try_for_each(|certificate| write_certificate(text, certificate))
 }
@@ -137,7 +137,7 @@ fn heading(text: &mut String, name: &str) -> Written {
 }
 
 fn row(text: &mut String, name: &str, value: impl Display) -> Written {
-    let line = format!("  {name:<12}  {}", plain(&value.to_string()));
+    let line = format!("  {name:<12}  {}", printable(&value.to_string()));
     writeln!(text, "{}", line.trim_end())
 }
 

@@ -2,11 +2,14 @@ use std::{env::consts, fs, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-use super::super::listing::plain;
-use crate::sign::{
-    Error,
-    pkcs11::{
-        Confidence, LibraryDescription, ListedMechanism, Pace, Particulars, Profile, SessionLimit, TriedKey,
+use crate::{
+    language::printable,
+    sign::{
+        Error,
+        pkcs11::{
+            Confidence, LibraryDescription, ListedMechanism, Pace, Particulars, Profile, SessionLimit,
+            TriedKey,
+        },
     },
 };
 
@@ -166,7 +169,8 @@ impl Report {
 
 impl Library {
     fn new(seen: &Particulars) -> Self {
-        let said = |text: fn(&LibraryDescription) -> &String| seen.library.as_ref().map(|it| plain(text(it)));
+        let said =
+            |text: fn(&LibraryDescription) -> &String| seen.library.as_ref().map(|it| printable(text(it)));
         Self {
             file: seen.path.clone(),
             manufacturer: said(|it| &it.manufacturer),
@@ -179,11 +183,14 @@ impl Library {
 
 impl DeviceFacts {
     fn new(seen: &Particulars, serials: bool) -> Self {
-        let names =
-            || Names { slot: plain(&seen.slot), label: plain(&seen.label), serial: plain(&seen.serial) };
+        let names = || Names {
+            slot: printable(&seen.slot),
+            label: printable(&seen.label),
+            serial: printable(&seen.serial),
+        };
         Self {
-            manufacturer: plain(&seen.manufacturer),
-            model: plain(&seen.model),
+            manufacturer: printable(&seen.manufacturer),
+            model: printable(&seen.model),
             hardware: seen.hardware.clone(),
             firmware: seen.firmware.clone(),
             login_required: seen.login_required,
@@ -251,14 +258,14 @@ pub(super) fn reason(error: &Error) -> String {
         Error::Ambiguous { sought, .. } => format!("there is more than one such {sought}"),
         other => other.to_string(),
     };
-    plain(&reason)
+    printable(&reason)
 }
 
 /// What this system calls itself.
 fn distribution() -> Option<String> {
     let release = fs::read_to_string("/etc/os-release").ok()?;
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
-    Some(plain(name.trim_matches('"')))
+    Some(printable(name.trim_matches('"')))
 }
 
 #[cfg(test)]

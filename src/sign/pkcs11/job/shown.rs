@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::{ObjectKind, Uri};
-use crate::sign::Error;
+use crate::{language::printable, sign::Error};
 
 /// All that one PKCS#11 library shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +156,12 @@ pub struct DeviceDescription {
 }
 
 impl DeviceDescription {
+    /// Label and serial number, without what a terminal would act on.
+    #[must_use]
+    pub fn name(&self) -> String {
+        printable(&format!("{} ({})", self.label, self.serial))
+    }
+
     /// Whether `uri` names this device, as far as label, serial number, manufacturer and model go.
     #[must_use]
     pub fn is_named_by(&self, uri: &Uri) -> bool {
