@@ -281,6 +281,11 @@ impl Context {
     }
 }
 
+/// Whether `text` is meant as a PKCS#11 URI; its scheme may stand in capitals (RFC 3986 section 3.1).
+fn is_pkcs11_uri(text: &str) -> bool {
+    text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:"))
+}
+
 /// The language of this user's messages (POSIX: the first of these variables that is set).
 fn usual_language() -> Language {
     let set = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());

@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{Context, failure::Failure};
+use super::{Context, failure::Failure, is_pkcs11_uri};
 use crate::{
     config::{Key, Signer},
     pipeline,
@@ -76,7 +76,7 @@ impl Named {
 
 /// The devices that `name` means: a PKCS#11 URI, or the name of a signer.
 fn named(name: &str, context: &Context) -> Result<Vec<Named>, Failure> {
-    if name.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
+    if is_pkcs11_uri(name) {
         return Ok(vec![Named { uri: name.parse()?, profile: None }]);
     }
     let mut config = context.configuration()?;

@@ -9,7 +9,7 @@ use crate::{
     certificate::{self, Certificate, Container},
     cli::{
         failure::Failure,
-        file,
+        file, is_pkcs11_uri,
         secret_source::{SecretSource, person, secret_source},
     },
     config::{Client, Config, Identity, Key, Signer},
@@ -49,7 +49,7 @@ impl Target {
         let given =
             self.password.as_ref().map(|source| source.sources("--password", "password")).transpose()?;
         let text = self.target.as_str();
-        if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
+        if is_pkcs11_uri(text) {
             return in_device(&text.parse()?, None, given, work).await;
         }
         if let Some(path) = text.strip_prefix("file:") {

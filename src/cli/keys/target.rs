@@ -6,6 +6,7 @@ use super::Work;
 use crate::{
     cli::{
         failure::Failure,
+        is_pkcs11_uri,
         secret_source::{SecretSource, person, secret_source},
     },
     config::{self, Key},
@@ -73,7 +74,7 @@ impl PinOption {
 
 /// The signer that `key` names or, for a URI, one made up for it, without a PIN.
 pub(super) fn named(key: &str, work: &Work<'_>) -> Result<config::Signer, Failure> {
-    if key.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
+    if is_pkcs11_uri(key) {
         let uri = key.parse::<Uri>()?;
         if let Some(slot) = uri.slot_id() {
             tracing::warn!("slot-id={slot} may be another device tomorrow; token= and serial= stay");
