@@ -232,6 +232,16 @@ fn a_protected_file_without_its_password_says_which_option_gives_it() {
     assert!(said.code == 0 && said.out.contains("virksomhetssertifikat"), "{said:?}");
     // It was decrypted with the rest.
     assert!(said.out.contains("holds a private key, too, of which no use was made"), "{said:?}");
+    // Where the certificates of its issuers are known all the same, it is said that its own is not.
+    let root = Authority::root("Fiktiv rot");
+    desk.file("issuers.pem", root.pem());
+    let signer = "schema = 1\n[signers.own]\nkey = \"file:company.p12\"\nchain = \"issuers.pem\"\n";
+    desk.file("segl.toml", signer);
+    for arguments in [&["show", "own"][..], &["fetch-chain", "own", "--out", "x.pem"]] {
+        let said = desk.segl(arguments);
+        let shown = said.out.clone() + &said.err;
+        assert!(shown.contains("company.p12: the file is protected by a password"), "{said:?}");
+    }
     // The chain of a signer has no password that could be given.
     desk.file("key.pem", pem(&certificate));
     let chain = "schema = 1\n[signers.own]\nkey = \"file:key.pem\"\nchain = \"company.p12\"\n";

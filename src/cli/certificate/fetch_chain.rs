@@ -42,6 +42,9 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
         return Err(state::Error::Exists { path: command.out }.into());
     }
     let gathered = command.target.gather(work).await?;
+    for notice in &gathered.notices {
+        say(&format!("note: {notice}"));
+    }
     let clock = work.context.clock();
     let set = CertificateSet::judge(&gathered.certificates, &gathered.issuers, clock.wall());
     let Some(best) = set.best() else { return Ok(()) };

@@ -134,9 +134,9 @@ async fn of_signer(signer: &Signer, given: Option<Sources>, work: &Work<'_>) -> 
         }
         Key::File(path) => match in_file(path, given.or_else(|| signer.pin.clone())) {
             Ok(found) => found,
-            // It may hold the key alone, with the certificates beside it.
             Err(why) if signer.chain.is_none() => return Err(why),
-            Err(_) => Gathered::default(),
+            // It may hold the key alone, with the certificates in the file of the chain; or its password is missing.
+            Err(why) => Gathered { notices: vec![why.what().to_owned()], ..Gathered::default() },
         },
         _ => {
             return Err(Failure::needs_person(
