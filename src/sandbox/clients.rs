@@ -121,7 +121,7 @@ pub(super) struct SystemUser {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tables {
-    /// Of a file of its own; has been looked at elsewhere when the tables are part of another file.
+    /// Of a file of its own; as part of another file, the tables need none.
     schema: Option<u32>,
     #[serde(default)]
     clients: BTreeMap<String, Client>,
@@ -152,14 +152,16 @@ impl Clients {
             return Err(Error::Clients("the file is larger than 1 MiB".into()));
         }
         let file: Tables = toml::from_str(text).map_err(|error| Error::Clients(error.to_string()))?;
-        match file.schema {
-            Some(1) => Self::from_tables(file),
-            Some(other) => Err(Error::Clients(format!("schema = {other} is unknown; this is schema 1"))),
-            None => Err(Error::Clients("schema = 1 is missing".into())),
+        if file.schema.is_none() {
+            return Err(Error::Clients("schema = 1 is missing".into()));
         }
+        Self::from_tables(file)
     }
 
     pub(super) fn from_tables(tables: Tables) -> Result<Self, Error> {
+        if let Some(other) = tables.schema.filter(|schema| *schema != 1) {
+            return Err(Error::Clients(format!("schema = {other} is unknown; this is schema 1")));
+        }
         let clients = Self {
             clients: tables.clients,
             scopes: tables.scopes,

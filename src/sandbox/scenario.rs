@@ -117,6 +117,7 @@ mod tests {
             ("preset = \"lax\"", "unknown variant `lax`"),
             ("[knobs]\nspeed = 1", "unknown field `speed`"),
             ("[registry]\nusers = 1", "unknown field `users`"),
+            ("[registry]\nschema = 2", "schema = 2 is unknown"),
             ("[registry.clients.x]\norganisation = \"312700019\"", "no organisation number"),
             ("[[faults]]\nwhen = 1", "unknown field `when`"),
             ("[[faults]]\nat = 1", "neither outage nor knobs"),
