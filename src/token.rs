@@ -12,7 +12,7 @@ mod retry;
 mod trouble;
 
 #[cfg(feature = "cli")]
-pub(crate) use self::refusal::printable;
+pub(crate) use self::refusal::cleaned;
 pub use self::{
     cache::{Cached, DEFAULT_CAPACITY, lead_time},
     contact::{CLOCK_LIMIT, Contact, ContactState},

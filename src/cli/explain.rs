@@ -17,7 +17,7 @@ use crate::{
     language::Language,
     scope,
     sign::pkcs11::return_value_name,
-    token::{Authority, Refusal, printable},
+    token::{Authority, Refusal, cleaned},
 };
 
 /// Version of the JSON that is printed.
@@ -119,7 +119,7 @@ fn scopes_in(text: &str) -> Vec<&'static scope::Scope> {
 
 /// Whether a reference is one, and not something else that stood in its place.
 fn is_plain(id: &str) -> bool {
-    id.len() <= 64 && printable(id) == id
+    id.len() <= 64 && cleaned(id) == id
 }
 
 fn unknown(asked: &str, language: Language) -> Failure {
@@ -145,7 +145,7 @@ fn unknown(asked: &str, language: Language) -> Failure {
 const TROUBLESHOOTING: &str = "https://docs.digdir.no/docs/Maskinporten/maskinporten_feilsoking";
 
 fn shown(asked: &str) -> String {
-    printable(asked).chars().take(64).collect()
+    cleaned(asked).chars().take(64).collect()
 }
 
 fn list(output: Output, language: Language, out: &mut dyn Write) -> Result<(), Failure> {

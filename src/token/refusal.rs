@@ -33,13 +33,13 @@ impl Refusal {
     pub fn read(authority: Authority, status: u16, body: &[u8]) -> Self {
         let json: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(body).ok();
         let member = |name: &str| {
-            json.as_ref().and_then(|json| json.get(name)).and_then(|value| value.as_str()).map(printable)
+            json.as_ref().and_then(|json| json.get(name)).and_then(|value| value.as_str()).map(cleaned)
         };
         let description = member("error_description")
             .or_else(|| member("detail"))
             .or_else(|| member("title"))
             .unwrap_or_else(|| {
-                if json.is_some() { String::new() } else { printable(&String::from_utf8_lossy(body)) }
+                if json.is_some() { String::new() } else { cleaned(&String::from_utf8_lossy(body)) }
             });
         Self {
             authority,
@@ -114,7 +114,7 @@ impl Refusal {
 
 /// What a server said, fit for terminals and logs: bounded, on one line, nothing that a terminal would act on, and
 /// without what it may have repeated of the request, a grant, a token or a person's number.
-pub(crate) fn printable(text: &str) -> String {
+pub(crate) fn cleaned(text: &str) -> String {
     let line: String = text.chars().map(|c| if is_steering(c) { ' ' } else { c }).take(2_000).collect();
     let mut shown = String::with_capacity(line.len());
     let mut rest = line.trim();
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn text_that_runs_backwards_is_straightened() {
-        assert_eq!(printable("ok\u{202e}ko\u{9b}31m"), "ok ko 31m");
+        assert_eq!(cleaned("ok\u{202e}ko\u{9b}31m"), "ok ko 31m");
     }
 
     #[test]

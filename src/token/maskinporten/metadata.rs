@@ -8,7 +8,7 @@ use crate::{
     call::Call,
     clock::{Clock, Instant},
     http::{Http, Request},
-    token::{Authority, Endpoints, Error, refusal::printable},
+    token::{Authority, Endpoints, Error, refusal::cleaned},
 };
 
 /// How long an answer is trusted: Digdir's advice for signing keys, and endpoints change less often.
@@ -100,7 +100,7 @@ impl Metadata {
         if document.issuer != issuer.as_str() {
             return Err(malformed(format!(
                 "its metadata is that of {:?}, not of {}",
-                printable(&document.issuer),
+                cleaned(&document.issuer),
                 issuer
             )));
         }
@@ -109,7 +109,7 @@ impl Metadata {
         if endpoint.origin() != issuer.origin() {
             return Err(malformed(format!(
                 "its token_endpoint ({}) is on another host",
-                printable(endpoint.as_str())
+                cleaned(endpoint.as_str())
             )));
         }
         Ok(Some(endpoint))
