@@ -2,6 +2,7 @@
 //! fetched over plain HTTP from elsewhere, and nothing is sent there: what stands at an address that somebody else wrote,
 //! which is looked at before it is followed ([`Http::fetch`]).
 
+mod client;
 mod date;
 mod foreign;
 
@@ -9,7 +10,7 @@ pub use self::foreign::Reach;
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -239,9 +240,9 @@ impl Http {
             return Err(Error::NotEncrypted(host_and_port(url)));
         }
         let client = if local {
-            self.loopback.get_or_init(|| build(&self.options, true))
+            self.loopback.get_or_init(|| client::build(&self.options, true))
         } else {
-            self.outside.get_or_init(|| build(&self.options, false))
+            self.outside.get_or_init(|| client::build(&self.options, false))
         };
         client.as_ref().map_err(Clone::clone)
     }
@@ -255,53 +256,6 @@ pub fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
-    }
-}
-
-fn build(options: &Options, loopback: bool) -> Result<reqwest::Client, Error> {
-    let setup = |why: reqwest::Error| Error::Setup(innermost(&why));
-    let mut builder = with_authorities(builder(options), options)?;
-    if loopback {
-        let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-        builder = builder.no_proxy().resolve_to_addrs("localhost", &here);
-        if options.extra_ca.is_empty() {
-            // Plain HTTP needs no authorities, and looking for the system's costs more than the request.
-            builder = builder.tls_certs_only([]);
-        }
-    } else {
-        builder = builder.https_only(true);
-        if let Some(url) = &options.proxy {
-            let except = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-            builder = builder.proxy(reqwest::Proxy::all(url.clone()).map_err(setup)?.no_proxy(except));
-        }
-    }
-    builder.build().map_err(setup)
-}
-
-/// What holds for every connection.
-fn builder(options: &Options) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("segl/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        // A grant must not be sent twice; who wants another try mints another grant.
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .connect_timeout(options.connect_timeout)
-}
-
-/// The system's authorities for TLS, and those of the options.
-fn with_authorities(
-    builder: reqwest::ClientBuilder,
-    options: &Options,
-) -> Result<reqwest::ClientBuilder, Error> {
-    let read = reqwest::Certificate::from_pem_bundle(&options.extra_ca);
-    let ca = read.map_err(|why| Error::Setup(innermost(&why)))?;
-    if !ca.is_empty() {
-        Ok(builder.tls_certs_merge(ca))
-    } else if options.extra_ca.is_empty() {
-        Ok(builder)
-    } else {
-        Err(Error::Setup("extra_ca holds no certificate".into()))
     }
 }
 

@@ -6,7 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::{Host, Url};
 
-use super::{Error, Http, Request, Response, builder, host_and_port, innermost, with_authorities};
+use super::{
+    Error, Http, Request, Response,
+    client::{builder, with_authorities},
+    host_and_port, innermost,
+};
 use crate::call::Call;
 
 /// Where an address that somebody else wrote may lead.
