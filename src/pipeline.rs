@@ -4,6 +4,7 @@
 //! [`Pipeline::start`] sets its tasks going, [`Pipeline::shutdown`] ends them.
 
 mod client;
+mod contacts;
 mod error;
 mod named;
 mod readiness;
@@ -26,7 +27,7 @@ use std::{
 use tokio::task::JoinSet;
 use url::Url;
 
-use self::{readiness::Contacts, signers::Signers};
+use self::{contacts::Contacts, signers::Signers};
 use crate::{
     call::Call,
     clock::Clock,

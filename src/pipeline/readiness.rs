@@ -1,8 +1,6 @@
 //! What works at the moment, signer and authority told apart: for a probe of whoever runs the program.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -136,31 +134,9 @@ impl NotReady {
     }
 }
 
-/// The contacts of a pipeline: one for each authority and address, however many clients go there.
-#[derive(Default)]
-pub(super) struct Contacts(BTreeMap<(Authority, String), Arc<Contact>>);
-
-impl fmt::Debug for Contacts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl Contacts {
-    /// The one with `authority` at `address`, made by `make` when it is the first.
-    pub(super) fn with(
-        &mut self,
-        authority: Authority,
-        address: &str,
-        make: impl FnOnce() -> Contact,
-    ) -> Arc<Contact> {
-        self.0.entry((authority, address.to_owned())).or_insert_with(|| Arc::new(make())).clone()
-    }
-}
-
 pub(super) fn of(pipeline: &Pipeline) -> Readiness {
     let signers: Vec<_> = signers(&pipeline.signers);
-    let authorities: Vec<_> = pipeline.contacts.0.iter().map(authority).collect();
+    let authorities: Vec<_> = pipeline.contacts.iter().map(authority).collect();
     let tokens: Vec<_> = pipeline.tokens.values().map(token).collect();
     let nothing_is_away = signers.iter().all(|signer| signer.state == State::Ready)
         && authorities.iter().all(|authority| authority.state == State::Ready);
