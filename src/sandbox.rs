@@ -57,9 +57,8 @@ pub use self::{
     configuration::{Authentication, Setup},
     counters::{Authority, Counters, Hits},
     error::Error,
-    journal::Lapse,
     knobs::{AltinnBody, CodePosition, CustomsError, ErrorStyle, EsealSpelling, Knobs, ResourceType},
-    manners::Manner,
+    manners::{Lapse, Manner},
     scenario::Scenario,
     timeline::{Fault, Out},
 };
