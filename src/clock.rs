@@ -78,7 +78,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
 /// `at` as a JWT `NumericDate`; times before 1970 are 0.
 #[must_use]
 pub fn numeric_date(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    since_1970(at).as_secs()
+}
+
+fn since_1970(at: SystemTime) -> Duration {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// `at` for people: `2026-11-21 10:15:00 UTC`.
@@ -144,7 +148,8 @@ impl Clock for SystemClock {
 /// that are due.
 #[derive(Debug)]
 pub struct ManualClock {
-    wall_offset: AtomicU64,
+    /// Nanoseconds since 1970: until the year 2554.
+    wall: AtomicU64,
     elapsed: watch::Sender<Duration>,
 }
 
@@ -153,26 +158,30 @@ impl ManualClock {
     #[must_use]
     pub fn at(wall: SystemTime) -> Arc<Self> {
         Arc::new(Self {
-            wall_offset: AtomicU64::new(numeric_date(wall)),
+            wall: AtomicU64::new(nanoseconds(since_1970(wall))),
             elapsed: watch::Sender::new(Duration::from_secs(1_000)),
         })
     }
 
     /// Lets `by` pass on both times.
     pub fn advance(&self, by: Duration) {
-        self.wall_offset.fetch_add(by.as_secs(), Ordering::SeqCst);
+        self.wall.fetch_add(nanoseconds(by), Ordering::SeqCst);
         self.elapsed.send_modify(|elapsed| *elapsed += by);
     }
 
-    /// Sets the wall time alone, as an operator or NTP would (whole seconds).
+    /// Sets the wall time alone, as an operator or NTP would.
     pub fn set_wall(&self, wall: SystemTime) {
-        self.wall_offset.store(numeric_date(wall), Ordering::SeqCst);
+        self.wall.store(nanoseconds(since_1970(wall)), Ordering::SeqCst);
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Clock for ManualClock {
     fn wall(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.wall_offset.load(Ordering::SeqCst))
+        UNIX_EPOCH + Duration::from_nanos(self.wall.load(Ordering::SeqCst))
     }
 
     fn now(&self) -> Instant {
@@ -214,6 +223,17 @@ mod tests {
         clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_000_000));
         assert_eq!(clock.now(), before);
         assert_eq!(clock.numeric_date(), 1_000_000);
+    }
+
+    #[test]
+    fn many_short_times_are_a_long_one_on_both_clocks() {
+        let clock = ManualClock::at(UNIX_EPOCH);
+        let before = clock.now();
+        for _ in 0..25 {
+            clock.advance(Duration::from_millis(100));
+        }
+        assert_eq!(clock.now().since(before), Duration::from_millis(2_500));
+        assert_eq!(clock.wall(), UNIX_EPOCH + Duration::from_millis(2_500));
     }
 
     #[test]
