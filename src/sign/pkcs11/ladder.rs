@@ -298,6 +298,16 @@ impl Ladder {
             .unwrap_or(Class::Device)
     }
 
+    /// Whether what `error` says passes by itself, and what was asked may be asked once more.
+    pub(super) fn passes(&self, error: &Error) -> bool {
+        self.class_of(error) == Some(Class::Transient) && self.has(Rung::NewSession, error)
+    }
+
+    /// Whether the device has more to do, or to hold, than it can.
+    pub(super) fn is_busy(&self, error: &Error) -> bool {
+        self.class_of(error) == Some(Class::Busy)
+    }
+
     /// Whether the profile says that nothing helps against `error`.
     pub(super) fn is_fatal(&self, error: &Error) -> bool {
         let Error::Device { function, code } = error else { return false };

@@ -93,8 +93,8 @@ impl Owner {
             (Job::Sign(query), Some(make)) => self.sign(query, make, made, logins),
             (job, _) if job.is_for_nobody() => Work::of(self).in_passing(job, logins),
             (job, _) => {
-                let device = job.device();
-                Work::of(self).twice(device.as_ref(), |work| work.attempt(job, logins))
+                let (device, is_probe) = (job.device(), matches!(job, Job::Probe { .. }));
+                Work::of(self).mended(device.as_ref(), is_probe, |work| work.attempt(job, logins))
             }
         }
     }
@@ -204,7 +204,7 @@ impl Owner {
         if self.together().key(query).is_some() {
             return Ok(());
         }
-        Work::of(self).twice(Some(&query.uri), |work| work.key(query, logins).map(drop))
+        Work::of(self).mended(Some(&query.uri), false, |work| work.key(query, logins).map(drop))
     }
 
     fn generation(&self) -> u64 {

@@ -112,10 +112,16 @@ fn answers_climb_as_the_table_says() {
 
 #[test]
 fn what_may_have_been_written_is_not_written_twice() {
-    let ladder = Ladder::default();
+    let mut profile = Profile::unknown();
+    profile.errors.transient = vec!["CKR_FUNCTION_FAILED".into()];
+    let ladder = Ladder::of(&profile);
     for function in ["C_GenerateKeyPair", "C_CreateObject", "C_DestroyObject"] {
         let error = Error::Device { function: function.into(), code: "CKR_DEVICE_ERROR".into() };
         assert!(!ladder.has(Rung::Reinitialize, &error) && !ladder.has(Rung::NewProcess, &error));
+        let passes = |function: &str| {
+            ladder.passes(&Error::Device { function: function.into(), code: "CKR_FUNCTION_FAILED".into() })
+        };
+        assert!(!passes(function) && passes("C_FindObjects"));
         assert!(ladder.has(Rung::OpenCircuit, &error), "it says something of the device all the same");
     }
 }

@@ -67,11 +67,18 @@ impl Desk {
     }
 
     fn sign(&self) -> Result<Answer, Error> {
+        self.answer(Job::Sign(self.query.clone()), Some(Box::new(|| b"m".to_vec())))
+    }
+
+    fn ask(&self, job: Job) -> Result<Answer, Error> {
+        self.answer(job, None)
+    }
+
+    fn answer(&self, job: Job, make: Option<MakeMessage>) -> Result<Answer, Error> {
         let pin = Pin::in_file(self.written);
         let guarded = Guarded::new(self.guard.clone(), Some(pin), self.profile.clone());
         let logins = Wire { fake: self.fake.clone(), guarded };
-        let make: MakeMessage = Box::new(|| b"m".to_vec());
-        let answer = self.owner.answer(&Job::Sign(self.query.clone()), Some(make), None, &logins);
+        let answer = self.owner.answer(&job, make, None, &logins);
         if self.fake.inside().dead.is_some() {
             logins.guarded.lost();
         }
@@ -101,6 +108,7 @@ impl Owner {
     }
 }
 
+const FUNCTION_FAILED: u64 = 0x06;
 const ARGUMENTS_BAD: u64 = 0x07;
 const OPERATION_NOT_INITIALIZED: u64 = 0x91;
 const SESSION_HANDLE_INVALID: u64 = 0xb3;
@@ -163,6 +171,37 @@ fn what_a_key_that_has_signed_refuses_is_asked_again_unless_the_profile_says_tha
         assert_eq!(desk.sign().is_ok(), fatal.is_none(), "{code:x} {fatal:?}");
         assert_eq!(desk.counts() == before, fatal.is_some(), "{code:x} {fatal:?}");
     }
+}
+
+#[test]
+fn what_passes_by_itself_is_asked_once_more_before_the_library_is_started_anew() {
+    let mut profile = Profile::unknown();
+    profile.errors.transient = vec!["CKR_FUNCTION_FAILED".into()];
+    let desk = Desk::new(profile);
+    desk.sign().unwrap();
+    let starts = desk.fake.count("C_Initialize");
+    for (times, wanted) in [(1, 0), (2, 1)] {
+        desk.fake.inside().calls = vec![answers(FUNCTION_FAILED); times].into();
+        desk.ask(Job::Certificates(desk.query.uri.device())).unwrap();
+        assert_eq!(desk.fake.count("C_Initialize") - starts, wanted, "{times}");
+    }
+}
+
+#[test]
+fn a_device_that_has_too_much_to_do_is_given_no_more_until_it_is_asked_whether_it_is_back() {
+    let mut profile = Profile::unknown();
+    profile.errors.busy = vec!["CKR_FUNCTION_FAILED".into()];
+    let desk = Desk::new(profile);
+    desk.sign().unwrap();
+    let starts = desk.fake.count("C_Initialize");
+    let device = desk.query.uri.device();
+    let ask = |job| {
+        desk.fake.inside().calls = [answers(FUNCTION_FAILED)].into();
+        (desk.ask(job).is_ok(), desk.fake.count("C_Initialize") - starts)
+    };
+    assert_eq!(ask(Job::Certificates(device.clone())), (false, 0));
+    assert_eq!(ask(Job::Describe { login: Some(device.clone()), whole: false }), (false, 0));
+    assert_eq!(ask(Job::Probe { device: Some(device), is_missed: true }), (true, 1));
 }
 
 #[test]

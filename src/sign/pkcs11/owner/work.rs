@@ -37,18 +37,26 @@ impl<'a> Work<'a> {
         Self { owner, state: owner.state.write().unwrap_or_else(PoisonError::into_inner) }
     }
 
-    /// Does `act`, and once more with the library initialized anew when that may help. `device`: whose failure it would
-    /// be.
-    pub(super) fn twice<T>(
+    /// Does `act`; once more as it is, when what failed passes by itself; and once more with the library initialized anew,
+    /// when that may help. `device`: whose failure it would be. `is_probe`: it is asked whether that is back.
+    pub(super) fn mended<T>(
         &mut self,
         device: Option<&Uri>,
+        is_probe: bool,
         mut act: impl FnMut(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let fresh = self.state.running.is_none();
-        match act(self) {
-            Err(error) if self.may_heal(device, &error) => {
+        let mut outcome = act(self);
+        if outcome.as_ref().is_err_and(|error| self.owner.ladder.passes(error)) {
+            outcome = act(self);
+        }
+        match outcome {
+            Err(error) if self.may_heal(device, is_probe, &error) => {
                 self.stop();
-                if fresh { Err(error) } else { act(self).inspect_err(|error| self.leave(device, error)) }
+                if fresh {
+                    return Err(error);
+                }
+                act(self).inspect_err(|error| self.leave(device, is_probe, error))
             }
             outcome => outcome,
         }
@@ -215,8 +223,11 @@ impl<'a> Work<'a> {
     }
 
     /// Whether the library is to be initialized anew because of `error`.
-    fn may_heal(&self, device: Option<&Uri>, error: &Error) -> bool {
-        if !self.owner.ladder.has(Rung::Reinitialize, error) {
+    fn may_heal(&self, device: Option<&Uri>, is_probe: bool, error: &Error) -> bool {
+        let ladder = &self.owner.ladder;
+        // A device that has too much to do is not given more. Only when that lasts, it may be that what it is said to hold
+        // is ours.
+        if !ladder.has(Rung::Reinitialize, error) || (ladder.is_busy(error) && !is_probe) {
             return false;
         }
         match &self.state.running {
@@ -239,8 +250,8 @@ impl<'a> Work<'a> {
     }
 
     /// After a second failure: the next job begins from the start.
-    fn leave(&mut self, device: Option<&Uri>, error: &Error) {
-        if self.may_heal(device, error) {
+    fn leave(&mut self, device: Option<&Uri>, is_probe: bool, error: &Error) {
+        if self.may_heal(device, is_probe, error) {
             self.stop();
         }
     }
@@ -266,7 +277,7 @@ impl<'a> Work<'a> {
 
     pub(super) fn leave_if(&mut self, query: &KeyQuery, generation: u64, error: &Error) {
         if self.owner.generation() == generation {
-            self.leave(Some(&query.uri), error);
+            self.leave(Some(&query.uri), false, error);
         }
     }
 

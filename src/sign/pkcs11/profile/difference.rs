@@ -106,7 +106,7 @@ const FIELDS: &[(&str, &str)] = &[
         "The device holds no certificates: give them in a file (chain, or the client's certificate).",
     ),
     ("errors.reinit", "These errors mean that the device or its link is gone; the library is started anew."),
-    ("errors.transient", "These errors pass by themselves; the same is asked once more, on a new session."),
+    ("errors.transient", "These errors pass by themselves; the same is asked once more."),
     ("errors.fatal", "Nothing helps against these errors; they are the answer."),
     (
         "errors.busy",

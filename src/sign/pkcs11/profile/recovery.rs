@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 pub struct Errors {
     /// The device or its link is gone: the library is started anew.
     pub reinit: Vec<String>,
-    /// It passes by itself: the same is asked once more on a new session, twice at most.
+    /// It passes by itself: the same is asked once more; a signature twice, on new sessions.
     pub transient: Vec<String>,
     /// Nothing helps: the error is the answer.
     pub fatal: Vec<String>,
-    /// The device has more to do than it can: Segl lets go of its sessions, and the caller comes again later.
+    /// The device has more to do than it can: the caller comes again later. For a signature, Segl lets go of its sessions
+    /// first.
     pub busy: Vec<String>,
     /// How the library is started anew.
     pub reinit_kind: ReinitKind,
