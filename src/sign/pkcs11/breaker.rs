@@ -23,7 +23,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::circuit::{Circuit, State};
+use self::circuit::{Circuit, Refused, State};
 use super::{
     Uri,
     guard::refused_before,
@@ -110,13 +110,17 @@ impl Breaker {
         whose: &Whose,
         might_log_in: impl Fn(&LoginRequest) -> bool,
     ) -> Turn {
+        // That is looked up on the disk, which may take its time: other devices are not to wait for it.
+        let refused = self.refused(whose);
+        let might_log_in = refused.as_ref().is_some_and(|(request, _)| might_log_in(request));
         let now = self.clock.now();
         let mut circuits = self.circuits();
         for whose in std::iter::once(&None).chain(whose.is_some().then_some(whose)) {
             let Some(circuit) = circuits.get_mut(whose) else { continue };
             let State::Open(open) = &mut circuit.state else { continue };
             if let Error::Pin { device, problem } = &open.error {
-                let may_try = open.due <= now || open.request.as_ref().is_some_and(&might_log_in);
+                // One that was refused meanwhile has not been looked up.
+                let may_try = open.due <= now || (might_log_in && open.refused() == refused);
                 if may_try && !open.is_asked {
                     (open.is_asked, open.due) = (true, open.due.min(now));
                     return Turn::Try(Box::new(Permit { breaker: self.clone(), whose: whose.clone() }));
@@ -136,8 +140,15 @@ impl Breaker {
         Turn::Go
     }
 
-    /// How a job ended. `request`: the login of the user that it asked for, if it did. The error with which all others are to be
-    /// answered that wait for the same, when a circuit has just opened.
+    /// The refused login that stands in the way of `whose`, if one does.
+    fn refused(&self, whose: &Whose) -> Option<Refused> {
+        let circuits = self.circuits();
+        let open = [&None, whose].into_iter().find_map(|whose| circuits.get(whose)?.open_one())?;
+        open.refused()
+    }
+
+    /// How a job ended. `request`: the login of the user that it asked for, if it did. The error with which all others
+    /// are to be answered that wait for the same, when a circuit has just opened.
     pub(super) fn note(
         &self,
         whose: &Whose,

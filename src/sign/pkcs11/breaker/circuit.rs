@@ -51,6 +51,15 @@ pub(super) struct Open {
     pub(super) request: Option<LoginRequest>,
 }
 
+/// A refused login, and when one is tried again whatever became of it.
+pub(super) type Refused = (LoginRequest, Instant);
+
+impl Open {
+    pub(super) fn refused(&self) -> Option<Refused> {
+        Some((self.request.clone()?, self.due))
+    }
+}
+
 impl Circuit {
     pub(super) fn named(name: String) -> Self {
         Self { name, state: State::Closed, failures: VecDeque::new(), in_vain: 0, answered: None }
@@ -58,6 +67,13 @@ impl Circuit {
 
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
+    }
+
+    pub(super) fn open_one(&self) -> Option<&Open> {
+        match &self.state {
+            State::Open(open) => Some(open),
+            State::Closed => None,
+        }
     }
 
     /// It answered a job; `well`: as it should.

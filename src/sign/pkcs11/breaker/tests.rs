@@ -230,6 +230,28 @@ fn a_refused_pin_stops_everybody_at_once_until_a_person_has_acted() {
 }
 
 #[test]
+fn other_devices_do_not_wait_while_it_is_looked_up_whether_a_login_might_be_granted() {
+    let desk = Desk::new();
+    let a = of("A");
+    desk.breaker.note(&a, &Err(refused()), Some(login()));
+    let turn = desk.breaker.turn(&a, |_| desk.breaker.circuits.try_lock().is_ok());
+    assert!(matches!(turn, Turn::Try(_)));
+}
+
+#[test]
+fn a_login_that_is_refused_while_another_is_looked_up_is_not_taken_for_that() {
+    let desk = Desk::new();
+    let a = of("A");
+    desk.breaker.note(&a, &Err(refused()), Some(login()));
+    let turn = desk.breaker.turn(&a, |_| {
+        desk.clock.advance(Duration::from_millis(1));
+        desk.breaker.note(&a, &Err(refused()), Some(login()));
+        true
+    });
+    assert!(matches!(turn, Turn::Stop(Error::Pin { .. })));
+}
+
+#[test]
 fn a_device_that_fails_while_a_corrected_pin_is_tried_is_tried_again_later_each_time() {
     let desk = Desk::new();
     let a = of("A");
