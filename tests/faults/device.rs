@@ -119,12 +119,17 @@ fn what_a_device_does_not_say_of_itself_keeps_nobody_from_signing() {
 }
 
 #[test]
-fn a_device_that_hangs_when_it_is_asked_is_left_alone_for_longer() {
-    faulty("device::a_device_that_hangs_when_it_is_asked_is_left_alone_for_longer", async |fault| {
+fn a_device_that_hangs_when_it_is_asked_is_left_alone_for_longer_where_it_holds_another_up() {
+    let name =
+        "device::a_device_that_hangs_when_it_is_asked_is_left_alone_for_longer_where_it_holds_another_up";
+    faulty(name, async |fault| {
+        fault.hsm.create("beside");
         let pauses = "[errors]\nfirst_retry_ms = 3000\nlongest_retry_ms = 3000\n";
         let modules = fault.modules_with(&format!("{IMPATIENT}{pauses}"));
         let signer = fault.signer(&modules);
         sign(&signer).await.unwrap();
+        let beside = fault.device(&modules, "pkcs11:token=beside", good_pin());
+        beside.certificates(&call()).await.unwrap();
         fault.script(["C_SignInit * answer CKR_DEVICE_ERROR"]);
         while signer.health().away.is_empty() {
             sign(&signer).await.unwrap_err();

@@ -167,9 +167,11 @@ impl Breaker {
             // A PIN for one signature stops its key alone.
             (Verdict::Pin, _) if request.is_none() => return None,
             (Verdict::Alive, _) => {
-                let name = answer.as_ref().ok().and_then(device_of);
-                if let Some(name) = name.filter(|_| whose.is_some()) {
-                    self.circuit(&mut circuits, whose).name = name;
+                if let (Ok(answer), Some(_)) = (answer, whose) {
+                    let circuit = self.circuit(&mut circuits, whose);
+                    if let Some(name) = device_of(answer) {
+                        circuit.name = name;
+                    }
                 }
                 for whose in [&None, whose] {
                     let Some(circuit) = circuits.get_mut(whose) else { continue };
@@ -236,13 +238,15 @@ impl Breaker {
             Err(error) => Err(error),
         };
         let open_after = self.profile.errors.open_after;
-        if let Some(circuit) = self.circuits().get_mut(&permit.whose) {
+        let mut circuits = self.circuits();
+        // Where it is the library, there are no others to be spared; nor are those that are as silent.
+        let is_other = |other: &Whose| permit.whose.is_some() && other.is_some() && *other != permit.whose;
+        let has_others = circuits.iter().any(|(other, circuit)| is_other(other) && !circuit.is_silent());
+        if let Some(circuit) = circuits.get_mut(&permit.whose) {
             circuit.probed(answered, open_after, now, pauses);
-            // Where it is the library, there are no others to be spared.
-            if permit.whose.is_some() {
-                circuit.heard(matches!(outcome, Err(Error::Deadline)), now);
-            }
+            circuit.heard(matches!(outcome, Err(Error::Deadline)), has_others, now);
         }
+        drop(circuits);
         drop(permit);
     }
 

@@ -179,15 +179,23 @@ impl Circuit {
         }
     }
 
-    /// Whether it was silent when it was asked.
-    pub(super) fn heard(&mut self, is_silent: bool, now: Instant) {
+    /// Whether it was silent when it was asked. Where it has others, its questions hold them up: each time it is silent,
+    /// it is left alone for longer.
+    pub(super) fn heard(&mut self, is_silent: bool, has_others: bool, now: Instant) {
         let State::Open(open) = &mut self.state else { return };
-        if is_silent {
-            open.due = open.due.max(now + pause(AFTER_SILENCE, open.silences));
-            open.silences = open.silences.saturating_add(1);
-        } else {
+        if !is_silent {
             open.silences = 0;
+            return;
         }
+        if has_others {
+            open.due = open.due.max(now + pause(AFTER_SILENCE, open.silences));
+        }
+        open.silences = open.silences.saturating_add(1);
+    }
+
+    /// Whether it did not answer at all when it was asked last.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(&self.state, State::Open(open) if open.silences > 0)
     }
 
     /// Whether somebody was turned away since this was asked last, and more can be done about it than to ask. After a

@@ -279,9 +279,10 @@ fn one_watches_at_a_time_and_only_while_something_is_away() {
 }
 
 #[test]
-fn a_device_that_is_silent_when_it_is_asked_is_asked_more_and_more_rarely() {
+fn a_device_that_is_silent_when_it_is_asked_and_holds_others_up_is_asked_more_and_more_rarely() {
     let desk = Desk::new();
     let a = of("A");
+    desk.went_well(&of("B"));
     desk.opened(&a);
     let silent = |rounds: usize| -> Vec<u64> {
         (0..rounds).map(|_| desk.probe(Err(Error::Deadline)).as_secs()).collect()
@@ -291,9 +292,40 @@ fn a_device_that_is_silent_when_it_is_asked_is_asked_more_and_more_rarely() {
     assert!(!desk.breaker.was_missed(&a), "its process has been started anew");
     assert_eq!(desk.probe(Err(broken("C_OpenSession"))).as_secs(), 300);
     assert_eq!(silent(2), [1, 5], "it has answered in between");
+}
+
+#[test]
+fn a_device_that_is_silent_and_holds_nobody_up_is_asked_as_soon_as_any() {
+    let desk = Desk::new();
+    let waits =
+        |desk: &Desk| -> Vec<_> { (0..5).map(|_| desk.probe(Err(Error::Deadline)).as_millis()).collect() };
+    desk.opened(&of("A"));
+    assert_eq!(waits(&desk), [250, 500, 1000, 1000, 1000]);
     // All that the library has waits for it anyway.
     let desk = Desk::new();
+    desk.went_well(&of("B"));
     desk.opened(&None);
-    let waits: Vec<_> = (0..4).map(|_| desk.probe(Err(Error::Deadline)).as_secs()).collect();
-    assert_eq!(waits, [0, 0, 1, 1]);
+    assert_eq!(waits(&desk), [250, 500, 1000, 1000, 1000]);
+}
+
+#[test]
+fn devices_that_are_silent_together_do_not_spare_each_other() {
+    let desk = Desk::new();
+    for whose in [of("A"), of("B")] {
+        desk.opened(&whose);
+    }
+    let begun = desk.clock.now();
+    let mut asked = 0;
+    while asked < 40 {
+        match desk.breaker.due() {
+            Ok(Some(permit)) => {
+                asked += 1;
+                desk.breaker.probed(permit, &Err(Error::Deadline));
+            }
+            Ok(None) => panic!("both are away"),
+            Err(at) => desk.clock.advance(at.since(desk.clock.now())),
+        }
+    }
+    let took = desk.clock.now().since(begun);
+    assert!(took < Duration::from_secs(30), "a second each, but for the first that was silent: {took:?}");
 }
