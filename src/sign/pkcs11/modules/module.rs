@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{runtime, sync::oneshot};
 
 use super::{
     super::{
@@ -203,13 +203,17 @@ impl Module {
         }
     }
 
-    /// Sees to it that somebody asks the devices that are away, if any are. `false`: nobody can.
+    /// Sees to it that somebody asks the devices that are away, if any are. `false`: nobody can. A thread of its own does:
+    /// a task would last as long as its runtime is driven, and that is for the caller to say.
     fn watch(self: &Arc<Self>) -> bool {
-        let Ok(runtime) = Handle::try_current() else { return false };
-        if let Some(watch) = self.breaker.watch() {
-            runtime.spawn(keep_watch(Arc::downgrade(self), watch));
-        }
-        true
+        let Some(watch) = self.breaker.watch() else { return true };
+        let module = Arc::downgrade(self);
+        let keeps_watch = move || {
+            if let Ok(runtime) = runtime::Builder::new_current_thread().enable_time().build() {
+                runtime.block_on(keep_watch(module, watch));
+            }
+        };
+        self.spawn("pkcs11-watch", keeps_watch).is_ok()
     }
 
     /// Asks a device that is away whether it is back, or the library.

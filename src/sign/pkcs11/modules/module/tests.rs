@@ -129,6 +129,18 @@ async fn it_is_found_when_it_is_back_though_nobody_asks_and_without_a_login() {
     assert_eq!(desk.fake.count("C_Login"), logins + 1);
 }
 
+#[test]
+fn it_is_found_by_whoever_asks_when_the_runtime_of_those_who_lost_it_is_driven_no_more() {
+    let desk = Desk::new();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    first.block_on(desk.goes_away());
+    desk.fake.inside().always = None;
+    desk.clock.advance(Duration::from_millis(250));
+    second.block_on(until(|| desk.away().is_empty()));
+    second.block_on(desk.sign(desk.call())).unwrap();
+}
+
 #[tokio::test]
 async fn a_signer_is_well_again_when_its_device_is_found_to_be_back_though_nobody_asks() {
     let desk = Desk::new();
