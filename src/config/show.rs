@@ -35,7 +35,10 @@ pub(super) fn show(config: &Config) -> Vec<Setting> {
         shown.add(&table, "algorithm", Some(signer.algorithm));
     }
     for environment in config.environments.values() {
-        shown.environment(&format!("environments.{}", environment.name), environment);
+        let table = format!("environments.{}", environment.name);
+        shown.environment(&table, environment);
+        shown.add(&table, "metadata", environment.metadata.as_ref());
+        shown.add(&table, "token_endpoint", environment.token_endpoint.as_ref());
     }
     for (name, client) in &config.clients {
         let table = format!("clients.{name}");

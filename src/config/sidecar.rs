@@ -130,18 +130,19 @@ fn environment(set: &Variables, tables: &mut wire::Tables, report: &mut Report) 
     };
     name(&place("issuer"), variable, report);
     name(&format!("clients.{NAME}.environment"), variable, report);
-    let same_origin = |name, report: &mut Report| {
-        let text = set.text(name)?;
-        let found = environment::address(text).map_err(|fault| refuse(name, fault, report)).ok()?;
+    let same_origin = |key, variable, report: &mut Report| {
+        let text = set.text(variable)?;
+        let found = environment::address(text).map_err(|fault| refuse(variable, fault, report)).ok()?;
         if Url::parse(issuer).is_ok_and(|issuer| issuer.origin() == found.origin()) {
+            name(&place(key), variable, report);
             return Some(found);
         }
         let fault = Fault::OtherOrigin { address: found.to_string(), issuer: issuer.to_owned() };
-        refuse(name, fault, report);
+        refuse(variable, fault, report);
         None
     };
-    let metadata = same_origin(WELL_KNOWN, report);
-    let token_endpoint = same_origin(TOKEN_ENDPOINT, report);
+    let metadata = same_origin("metadata", WELL_KNOWN, report);
+    let token_endpoint = same_origin("token_endpoint", TOKEN_ENDPOINT, report);
     if let Some(built_in) = Environment::of_issuer(issuer) {
         return Some(built_in.name);
     }
@@ -221,6 +222,22 @@ mod tests {
         let local = of(&[(ISSUER, "http://127.0.0.1:1/"), (TOKEN_ENDPOINT, "http://127.0.0.1:1/token")]);
         assert_eq!((local.name.as_str(), local.issuer.as_str()), ("custom", "http://127.0.0.1:1/"));
         assert_eq!(local.token_endpoint.unwrap().as_str(), "http://127.0.0.1:1/token");
+    }
+
+    #[test]
+    fn the_addresses_of_a_third_environment_are_shown_with_their_variables() {
+        let (metadata, token) = ("http://127.0.0.1:1/metadata", "http://127.0.0.1:1/token");
+        let config =
+            config(&[(ISSUER, "http://127.0.0.1:1/"), (WELL_KNOWN, metadata), (TOKEN_ENDPOINT, token)])
+                .unwrap();
+        let shown = config.show();
+        for (key, value, variable) in
+            [("metadata", metadata, WELL_KNOWN), ("token_endpoint", token, TOKEN_ENDPOINT)]
+        {
+            let name = format!("environments.custom.{key}");
+            let found = shown.iter().find(|setting| setting.name == name).unwrap();
+            assert_eq!((found.value.as_str(), found.origin), (value, Origin::Variable(variable)));
+        }
     }
 
     #[test]
