@@ -20,7 +20,7 @@ use std::{
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustix::process::{Pid, Signal, kill_process};
 use segl::{
-    certificate::Chain,
+    certificate::{Certificate, Chain},
     config::Config,
     sandbox::{Clients, Knobs},
 };
@@ -360,12 +360,10 @@ async fn a_seal_for_a_key_of_ones_own_is_issued_with_its_whole_chain() {
     let refused = running.segl(&["token", "road"]).await;
     assert!(text(&refused.stderr).contains("no trusted list"), "{}", text(&refused.stderr));
     let folder = running.end(Signal::TERM).await.folder;
-    fs::write(
-        folder.path().join("issuers.pem"),
-        chain.certificates().skip(1).map(|it| it.to_pem()).collect::<String>(),
-    )
-    .unwrap();
-    let running = Running::start(folder, &[&own[..], &["--seal-issuer", "issuers.pem"]].concat()).await;
+    // In whatever form certificates come.
+    let issuers: Vec<&[u8]> = chain.certificates().skip(1).map(Certificate::der).collect();
+    fs::write(folder.path().join("issuers.cer"), issuers.concat()).unwrap();
+    let running = Running::start(folder, &[&own[..], &["--seal-issuer", "issuers.cer"]].concat()).await;
     running.token("road").await;
     running.end(Signal::TERM).await;
 }

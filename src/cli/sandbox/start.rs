@@ -12,7 +12,7 @@ use clap::Args;
 use tokio::task::spawn_blocking;
 
 use super::{
-    super::{Context, failure::Failure},
+    super::{Context, failure::Failure, file},
     behaviour::{Behaviour, Plan},
     end::{End, report},
     key::{KeyArguments, MadeKey},
@@ -65,7 +65,7 @@ pub(super) struct Start {
     /// Client that the printed configuration is for [default: the only one of --clients or --scenario]
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
-    /// PEM file with CAs whose eSeals are taken, beside the test CA; may be given more than once
+    /// File with certificates of CAs whose eSeals are taken, beside the test CA; may be given more than once
     #[arg(long, value_name = "FILE")]
     seal_issuer: Vec<PathBuf>,
     #[command(flatten)]
@@ -235,9 +235,8 @@ impl Start {
     fn seal_issuers(&self) -> Result<Vec<Vec<u8>>, Failure> {
         let mut issuers = Vec::new();
         for path in &self.seal_issuer {
-            let remedy = "Name a PEM file with certificates of issuers that you can read.";
-            let certificates = Certificate::all_from_file(text_of(path, remedy)?.as_bytes())
-                .map_err(|why| Failure::needs_person(format!("{}: {why}", path.display()), remedy))?;
+            let certificates = Certificate::all_from_file(&file::read(path)?)
+                .map_err(|why| Failure::needs_person(format!("{}: {why}", path.display()), why.remedy()))?;
             issuers.extend(certificates.iter().map(|certificate| certificate.der().to_vec()));
         }
         Ok(issuers)
