@@ -1,5 +1,5 @@
-//! Room 2: the JWT grant (RFC 7523). What is asked ([`TokenRequest`]), who asks ([`Grant`]), and the result of asking
-//! once ([`Assertion`]).
+//! The JWT grant (RFC 7523). What is asked ([`TokenRequest`]), who asks ([`Grant`]), and the result of asking once
+//! ([`Assertion`]).
 
 mod request;
 

@@ -1,4 +1,4 @@
-//! Room 1: signatures. What a key is, who holds it, and the proof that it is the one the authority knows.
+//! Signatures. What a key is, who holds it, and the proof that it is the one the authority knows.
 //!
 //! ```text
 //!   Identity (kid | certificate) ─┐

@@ -1,4 +1,4 @@
-//! Room 3: tokens. One trait for all that gives one: Maskinporten, an exchange, a cache in front of either.
+//! Tokens. One trait for all that gives one: Maskinporten, an exchange, a cache in front of either.
 
 mod cache;
 mod contact;
@@ -100,8 +100,8 @@ struct Issued {
 }
 
 impl AccessToken {
-    /// A token as issued. `asked_at` and `asked_wall` (seconds since 1970) are the two times just *before* the request was sent,
-    /// so that its way over the network makes it expire early rather than late.
+    /// A token as issued. `asked_at` and `asked_wall` (seconds since 1970) are the two times just *before* the request was
+    /// sent, so that its way over the network makes it expire early rather than late.
     #[must_use]
     pub fn issued(
         text: SecretString,

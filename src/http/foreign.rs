@@ -24,8 +24,9 @@ pub enum Reach {
 }
 
 impl Http {
-    /// Gets `url`, over http or https, within the call's deadline: no redirects, at most [`LARGEST_BODY`](super::LARGEST_BODY),
-    /// nothing sent but the address. It goes the direct way, since through a proxy nobody can tell where it ends.
+    /// Gets `url`, over http or https, within the call's deadline: no redirects, at most
+    /// [`LARGEST_BODY`](super::LARGEST_BODY), nothing sent but the address. It goes the direct way, since through a
+    /// proxy nobody can tell where it ends.
     ///
     /// # Errors
     /// [`Error::NotPublic`] when the host, or one of its addresses, is out of reach; [`Error`] when there is no answer.

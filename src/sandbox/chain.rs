@@ -42,8 +42,8 @@ pub(super) fn verify(x5c: &Value, ca: &TestCa, now: u64) -> Result<Certified, Re
     })
 }
 
-/// The leaf of `chain` and what is above it: nothing real, each followed by one that bears its issuer's name, and the leaf
-/// issued by another.
+/// The leaf of `chain` and what is above it: nothing real, each followed by one that bears its issuer's name, and the
+/// leaf issued by another.
 pub(super) fn in_order(
     chain: &[Vec<u8>],
 ) -> Result<(X509Certificate<'_>, Vec<X509Certificate<'_>>), Refusal> {

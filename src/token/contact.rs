@@ -2,7 +2,8 @@
 //! its clock.
 //!
 //! While it is away, one request at a time looks whether it is back, with growing pauses; everybody else waits for how
-//! that goes, a probe that takes no stored answer, too. So what an authority that is away gets to see does not grow with the number of tokens and callers.
+//! that goes, a probe that takes no stored answer, too. So what an authority that is away gets to see does not grow with
+//! the number of tokens and callers.
 
 use std::{
     fmt,

@@ -17,8 +17,8 @@ use crate::{
 /// Tokens are renewed this long before they expire, or a quarter of their life if that is less: most live two minutes.
 const LONGEST_LEAD: Duration = Duration::from_secs(60);
 
-/// How long before its end a token is renewed that lives for `life`: a quarter of that, and 60 s at most. Longer leads make
-/// a storm of renewals out of tokens that live two minutes.
+/// How long before its end a token is renewed that lives for `life`: a quarter of that, and 60 s at most. Longer leads
+/// make a storm of renewals out of tokens that live two minutes.
 #[must_use]
 pub fn lead_time(life: Duration) -> Duration {
     LONGEST_LEAD.min(life / 4)

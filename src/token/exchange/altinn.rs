@@ -79,8 +79,8 @@ impl Counterparty for Altinn {
     }
 }
 
-/// What the token lives for, in seconds: by our clock, and never more than the token says of itself, so that a clock that runs
-/// behind does not make it live longer.
+/// What the token lives for, in seconds: by our clock, and never more than the token says of itself, so that a clock
+/// that runs behind does not make it live longer.
 fn life(claims: &Map<String, Value>, now: u64) -> Option<u64> {
     let exp = claims.get("exp")?.as_u64()?;
     let by_our_clock = exp.checked_sub(now)?;
