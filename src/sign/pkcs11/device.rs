@@ -25,7 +25,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// The device that `uri` names, in the library that [`Profiles::library_for`] finds when it is first needed.
+    /// The device that `uri` names, in the library that [`Profiles::library_for`](super::Profiles::library_for) finds when
+    /// it is first needed.
     #[must_use]
     pub fn new(modules: Arc<Modules>, uri: Uri, profile: Option<String>, pin: Option<Pin>) -> Self {
         Self { modules, uri, profile, pin, module: OnceLock::new() }
