@@ -208,10 +208,9 @@ impl Breaker {
         let now = self.clock.now();
         let mut circuits = self.circuits();
         let mut next: Option<Instant> = None;
-        for (whose, circuit) in circuits.iter_mut() {
+        for (whose, circuit) in circuits.iter_mut().filter(|(_, circuit)| circuit.is_to_be_asked()) {
             let State::Open(open) = &mut circuit.state else { continue };
-            // A login is for those who need one to find out.
-            if open.is_asked || matches!(open.error, Error::Pin { .. }) {
+            if open.is_asked {
                 continue;
             }
             if open.due <= now {
@@ -277,7 +276,7 @@ impl Breaker {
 
     /// The right to watch over open circuits; one has it at a time. `None`: somebody has, or there are none.
     pub(super) fn watch(self: &Arc<Self>) -> Option<Watch> {
-        if self.circuits().values().all(Circuit::is_closed) {
+        if !self.circuits().values().any(Circuit::is_to_be_asked) {
             return None;
         }
         let mut is_watched = self.is_watched.lock().unwrap_or_else(PoisonError::into_inner);

@@ -76,6 +76,11 @@ impl Circuit {
         }
     }
 
+    /// Whether somebody is to find out when it is back. Whether a login is possible again, those find out who need one.
+    pub(super) fn is_to_be_asked(&self) -> bool {
+        matches!(&self.state, State::Open(open) if !matches!(open.error, Error::Pin { .. }))
+    }
+
     /// It answered a job; `well`: as it should.
     pub(super) fn is_alive(&mut self, well: bool, now: Instant) {
         if let State::Open(open) = &self.state {

@@ -268,9 +268,11 @@ fn a_device_that_fails_while_a_corrected_pin_is_tried_is_tried_again_later_each_
 }
 
 #[test]
-fn one_watches_at_a_time_and_only_while_something_is_away() {
+fn one_watches_at_a_time_and_only_while_something_is_to_be_asked() {
     let desk = Desk::new();
     assert!(desk.breaker.watch().is_none());
+    desk.breaker.note(&of("B"), &Err(refused()), Some(login()));
+    assert!(desk.breaker.watch().is_none(), "whether a login is possible again is not asked");
     desk.opened(&of("A"));
     let watch = desk.breaker.watch().expect("somebody is to watch");
     assert!(desk.breaker.watch().is_none());
