@@ -38,9 +38,9 @@ use crate::{
     sign::{Error, MakeMessage},
 };
 
-/// A message made before the device was lost is still signed when the device is back within this time; later, its
-/// `iat` is too old to be worth it.
-const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
+/// A message made before the device or the library's process was lost is still signed when there is one again within this
+/// time; later, its `iat` is too old to be worth it.
+pub(super) const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
 
 /// Owns a library.
 pub(super) struct Owner {

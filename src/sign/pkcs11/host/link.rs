@@ -10,7 +10,7 @@ use super::{
         job::{Answer, Job},
         ladder::{Ladder, Rung},
         login::Logins,
-        owner::LOOK_AGAIN,
+        owner::{LONGEST_WAIT_OF_A_MESSAGE, LOOK_AGAIN},
         profile::Profile,
         queue::{Reply, Ticket},
     },
@@ -21,10 +21,6 @@ use crate::{
     clock::{Clock, Instant, SystemClock},
     sign::{Error, MakeMessage},
 };
-
-/// A message that was made longer ago than this is not signed by the process that follows on one that ended: its `iat`
-/// is too old to be worth it.
-const LONGEST_WAIT_OF_A_MESSAGE: Duration = Duration::from_secs(5);
 
 /// The process that runs now, and the jobs that it has been given.
 pub(super) struct Link {
