@@ -32,6 +32,7 @@ use crate::{
     call::Call,
     clock::Clock,
     config::{self, Config},
+    language::counted,
     pipeline::{Error, Pipeline},
     sign::pkcs11::{PinRecords, Profiles},
 };
@@ -125,8 +126,6 @@ impl Examination<'_> {
         part.clients.retain(|name, _| tokens.iter().any(|token| token.client == *name));
         match Pipeline::with_profiles(&part, self.clock.clone(), self.profiles.clone()) {
             Ok(pipeline) => {
-                let counted =
-                    |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
                 let said = format!(
                     "{}, {}",
                     counted(part.tokens.len(), "token"),

@@ -1,6 +1,6 @@
 //! The two languages of what people are told, and texts that are written in both.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +64,9 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// `1 day`, `2 days`.
-pub(crate) fn days(count: i64) -> String {
-    if count == 1 { "1 day".to_owned() } else { format!("{count} days") }
+pub(crate) fn counted<N: PartialEq + From<u8> + fmt::Display>(count: N, what: &str) -> String {
+    let s = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{s}")
 }
 
 /// One text in each language.
@@ -109,6 +110,12 @@ mod tests {
     #[test]
     fn what_a_terminal_would_act_on_is_replaced() {
         assert_eq!(printable("a\u{1b}[31m\u{202e}b\tæ"), "a\u{fffd}[31m\u{fffd}b\u{fffd}æ");
+    }
+
+    #[test]
+    fn one_thing_is_counted_in_the_singular() {
+        let said = [counted(0_usize, "token"), counted(1_i64, "day"), counted(2_usize, "signer")];
+        assert_eq!(said, ["0 tokens", "1 day", "2 signers"]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn a_certificate_of_the_sandbox_is_said_to_work_there_in_plain_words() {
         "Maskinporten   works at the sandbox only for SEGL SANDBOX TEST (312700018), as a Norwegian business, until 20",
         "purpose        for authentication\n",
         "key            RSA, 2048 bits\n",
-        "chain          1 issuers are here; not here: ",
+        "chain          its issuer is here; not here: ",
     ] {
         assert!(said.out.contains(line), "{line}: {}", said.out);
     }

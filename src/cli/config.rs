@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Context, failure::Failure, json, table};
-use crate::{call::Call, config, pipeline::Pipeline};
+use crate::{call::Call, config, language::counted, pipeline::Pipeline};
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -91,8 +91,4 @@ fn show(output: Output, context: &Context, out: &mut dyn Write) -> Result<(), Fa
         }
     }
     Ok(())
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

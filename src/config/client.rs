@@ -13,7 +13,7 @@ use super::{
     signer::Signer,
     wire,
 };
-use crate::language;
+use crate::language::counted;
 
 /// A client of Maskinporten's, as it is configured.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl fmt::Display for Registration {
         match self {
             Self::Expired => f.write_str("has expired"),
             Self::ExpiresSoon { days } | Self::Lasts { days } => {
-                write!(f, "expires in {}", language::days(*days))
+                write!(f, "expires in {}", counted(*days, "day"))
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     certificate::{self, Chain, Fitness, Judgement, Way},
     config::{Client, Realm},
     http::Reach,
-    language::days,
+    language::counted,
 };
 
 /// Judges the chain that goes into the grants of `client`.
@@ -25,7 +25,7 @@ pub(super) async fn check(ward: &Ward<'_>, client: &Client, chain: &Chain, findi
     // A seal without its whole chain never gets here.
     chain_is_whole(ward, chain, about, findings).await;
     if judgement.days_left >= 0 {
-        let left = days(judgement.days_left);
+        let left = counted(judgement.days_left, "day");
         findings.ok("expiry", about, format!("the chain is valid for {left} more"));
     }
 }

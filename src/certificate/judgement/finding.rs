@@ -3,7 +3,7 @@ use std::{fmt, time::SystemTime};
 use super::Kind;
 use crate::{
     certificate::{KeyKind, NotAnOrganisationNumber, Purpose, date},
-    language,
+    language::counted,
 };
 
 /// Something that stands in a certificate's way, or should be known of it.
@@ -190,7 +190,7 @@ impl fmt::Display for Finding {
             Self::Signing => f.write_str("it is the signing certificate of its set; the one for authentication is meant"),
             Self::Expired(until) => write!(f, "it expired on {}", date(until)),
             Self::NotYetValid(from) => write!(f, "it is not valid before {}", date(from)),
-            Self::ExpiresSoon { days } => write!(f, "it expires in {}", language::days(*days)),
+            Self::ExpiresSoon { days } => write!(f, "it expires in {}", counted(*days, "day")),
             Self::IssuerValidity(what) => f.write_str(what),
             Self::ForgedIssuer(subject) => {
                 write!(f, "the certificate of {subject} in its chain is another one than Maskinporten knows by that name")

@@ -14,6 +14,7 @@ use crate::{
     certificate::{Certificate, CertificateSet, Completed},
     cli::failure::{Failure, Outcome},
     http::{self, Http, Reach},
+    language::counted,
     pipeline,
     state::{self, Mode},
 };
@@ -68,7 +69,8 @@ pub(super) async fn run(command: Command, work: &Work<'_>, out: &mut dyn Write) 
     }
     let pem: String = completed.chain.certificates().map(Certificate::to_pem).collect();
     state::write_file(&command.out, pem.as_bytes(), Mode::Public, command.force)?;
-    say(&format!("written: {} with {} certificates", command.out.display(), completed.chain.len()));
+    let count = counted(completed.chain.len(), "certificate");
+    say(&format!("written: {} with {count}", command.out.display()));
     writeln!(out, "chain = {}", toml::Value::from(path::absolute(&command.out)?.display().to_string()))?;
     match missing {
         None => Ok(()),

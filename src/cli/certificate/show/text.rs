@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::facts::{Entry, Facts, FindingEntry};
-use crate::{cli::table, language::days};
+use crate::{cli::table, language::counted};
 
 /// All of `facts`.
 pub(super) fn text(facts: &Facts) -> String {
@@ -75,8 +75,8 @@ fn lines(entry: &Entry) -> Vec<(&'static str, String)> {
     lines.push(("purpose", entry.purpose.clone()));
     lines.push(("key", entry.key.clone()));
     let left = match entry.days_left {
-        left @ 0.. => format!("{} left", days(left)),
-        past => format!("{} ago", days(past.saturating_neg())),
+        left @ 0.. => format!("{} left", counted(left, "day")),
+        past => format!("{} ago", counted(past.saturating_neg(), "day")),
     };
     let earlier = if entry.until == entry.not_after {
         String::new()
@@ -102,6 +102,7 @@ fn chain(entry: &Entry) -> String {
         (None, 1) => "complete: the issuer is there, and is a root".into(),
         (None, count) => format!("complete: {count} issuers, up to a root"),
         (Some(missing), 0) => format!("the certificate of its issuer is not here: {missing}"),
+        (Some(missing), 1) => format!("its issuer is here; not here: {missing}"),
         (Some(missing), count) => format!("{count} issuers are here; not here: {missing}"),
     }
 }
