@@ -9,6 +9,9 @@
     reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "support/said.rs"]
+mod said;
+
 use std::{
     fs,
     net::SocketAddr,
@@ -31,19 +34,13 @@ use segl::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use self::said::Said;
+
 const ORGNO: &str = "312700018";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder of files.
 struct Desk(TempDir);
-
-/// What one call of the program said.
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
 
 impl Desk {
     fn new() -> Self {
@@ -71,11 +68,7 @@ impl Desk {
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap();
-        Said {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Said::from(output)
     }
 
     fn json(&self, file: &str) -> Value {

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "support/said.rs"]
+mod said;
 #[path = "support/softhsm.rs"]
 mod softhsm;
 
@@ -16,7 +18,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::OnceLock,
 };
 
@@ -30,21 +32,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use self::softhsm::{LIBRARY, PIN, SO_PIN, configure, spy};
+use self::{
+    said::{Said, beside_softhsm},
+    softhsm::{LIBRARY, PIN, SO_PIN, configure, spy},
+};
 
 const WRONG_PIN: &str = "0815-4711";
 const ORGNO: &str = "312700018";
 
 /// A directory with a SoftHSM2 of its own, the PIN in `pin` and a wrong one in `wrong-pin`.
 struct Desk(TempDir);
-
-/// What one call of the program said.
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
 
 impl Desk {
     /// Without a device that is set up.
@@ -96,29 +93,8 @@ impl Desk {
     }
 
     fn segl(&self, arguments: &[&str]) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_segl"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env_remove("SEGL_CONFIG")
-            .env("LC_ALL", "C")
-            // Other libraries of the machine keep things at home.
-            .env("HOME", self.0.path())
-            .env("STATE_DIRECTORY", self.path("state"))
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .env("PKCS11SPY", LIBRARY)
-            .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = Said {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        };
-        for pin in [PIN, WRONG_PIN] {
-            assert!(!said.out.contains(pin) && !said.err.contains(pin), "a PIN was printed: {said:?}");
-        }
-        said
+        let output = beside_softhsm(self.0.path(), LIBRARY).args(arguments).output().unwrap();
+        Said::from(output).without(&[PIN, WRONG_PIN])
     }
 
     /// The same with the right PIN, and it must succeed.
@@ -150,19 +126,6 @@ impl Desk {
 
     fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.done(&[&["--output", "json"], arguments].concat()).out).unwrap()
-    }
-}
-
-impl Said {
-    /// It failed because a person must act, with a sentence on what happened and one on what to do.
-    #[track_caller]
-    fn assert_needs_person(&self, what: &str, remedy: &str) {
-        assert_eq!(self.code, 2, "{self:?}");
-        assert!(self.out.is_empty(), "{self:?}");
-        let said = self.err.trim_end();
-        let said = said.rsplit_once("\n      More: segl explain ").map_or(said, |(said, _)| said);
-        let (first, second) = said.rsplit_once('\n').unwrap();
-        assert!(first.contains(what) && second.contains(remedy), "{self:?}");
     }
 }
 

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "support/said.rs"]
+mod said;
 #[path = "support/softhsm.rs"]
 mod softhsm;
 
@@ -24,7 +26,10 @@ use segl::sign::pkcs11::Uri;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::softhsm::{LIBRARY, PIN, SO_PIN, configure, spy};
+use self::{
+    said::{Said, beside_softhsm},
+    softhsm::{LIBRARY, PIN, SO_PIN, configure, spy},
+};
 
 const WRONG_PIN: &str = "0815-4711";
 
@@ -34,14 +39,6 @@ const KEY: &str = "hemmelig-nøkkel";
 
 /// A folder with a SoftHSM2 of its own and one device.
 struct Bench(TempDir);
-
-/// What one call of the program said.
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
 
 impl Bench {
     fn new() -> Self {
@@ -104,31 +101,14 @@ impl Bench {
     fn test(&self, library: &Path, pin: &str, arguments: &[&str]) -> Said {
         let uri =
             format!("pkcs11:token={DEVICE};object=hemmelig-n%C3%B8kkel?module-path={}", library.display());
-        let output = Command::new(env!("CARGO_BIN_EXE_segl"))
+        let output = beside_softhsm(self.0.path(), LIBRARY)
             .args(["keys", "test", &uri, "--seconds", "1", "--pin", &format!("file:{pin}")])
             // Those that stumble lie below a folder that everybody may write to.
             .arg("--trust-module")
             .args(arguments)
-            .current_dir(self.0.path())
-            .env_remove("SEGL_CONFIG")
-            .env("LC_ALL", "C")
-            .env("HOME", self.0.path())
-            .env("STATE_DIRECTORY", self.path("state"))
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .env("PKCS11SPY", LIBRARY)
-            .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
-            .stdin(Stdio::null())
             .output()
             .unwrap();
-        let said = Said {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        };
-        for pin in [PIN, WRONG_PIN] {
-            assert!(!said.out.contains(pin) && !said.err.contains(pin), "a PIN was printed: {said:?}");
-        }
-        said
+        Said::from(output).without(&[PIN, WRONG_PIN])
     }
 
     /// What shows on the terminal (which `script` of util-linux plays) of a person who types `pin` when asked.

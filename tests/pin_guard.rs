@@ -12,6 +12,8 @@
     reason = "a test fails by panicking and shows its figures, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "support/said.rs"]
+mod said;
 #[path = "support/softhsm.rs"]
 mod softhsm;
 
@@ -31,7 +33,10 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use self::softhsm::{LIBRARY, PIN, SO_PIN, configure, spy};
+use self::{
+    said::beside_softhsm,
+    softhsm::{LIBRARY, PIN, SO_PIN, configure, spy},
+};
 
 const WRONG_PIN: &str = "0815-4711";
 
@@ -83,21 +88,9 @@ impl Desk {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_segl"));
-        command
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env_remove("SEGL_CONFIG")
-            .env("LC_ALL", "C")
-            .env("HOME", self.0.path())
-            .env("STATE_DIRECTORY", self.path("state"))
-            .env("CREDENTIALS_DIRECTORY", self.path("credentials"))
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .env("PKCS11SPY", LIBRARY)
-            .env("PKCS11SPY_OUTPUT", self.path("spy.log"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = beside_softhsm(self.0.path(), LIBRARY);
+        command.args(arguments).env("CREDENTIALS_DIRECTORY", self.path("credentials"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
