@@ -111,7 +111,7 @@ impl Breaker {
         might_log_in: impl Fn(&LoginRequest) -> bool,
     ) -> Turn {
         // That is looked up on the disk, which may take its time: other devices are not to wait for it.
-        let refused = self.refused(whose);
+        let refused = self.refused(whose, self.clock.now());
         let might_log_in = refused.as_ref().is_some_and(|(request, _)| might_log_in(request));
         let now = self.clock.now();
         let mut circuits = self.circuits();
@@ -140,11 +140,11 @@ impl Breaker {
         Turn::Go
     }
 
-    /// The refused login that stands in the way of `whose`, if one does.
-    fn refused(&self, whose: &Whose) -> Option<Refused> {
+    /// The refused login that stands in the way of `whose` at `now`, if one does.
+    fn refused(&self, whose: &Whose, now: Instant) -> Option<Refused> {
         let circuits = self.circuits();
         let open = [&None, whose].into_iter().find_map(|whose| circuits.get(whose)?.open_one())?;
-        open.refused()
+        open.refused().filter(|(_, due)| *due > now)
     }
 
     /// How a job ended. `request`: the login of the user that it asked for, if it did. The error with which all others
