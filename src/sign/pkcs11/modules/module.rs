@@ -107,7 +107,10 @@ impl Module {
         loop {
             let logins = Arc::new(Guarded::new(self.guard.clone(), pin.clone(), self.profile.clone()));
             let _permit = self.admit(call, &whose, &logins, &mut heard).await?;
-            let answer = self.put(call, job.clone(), message.as_ref(), logins, &whose).await;
+            let answer = match self.put(call, job.clone(), message.as_ref(), logins, &whose) {
+                Ok(to_come) => to_come.get().await,
+                Err(error) => Err(error),
+            };
             let is_unmade = message.as_ref().is_none_or(|message| lock(message).is_some());
             match answer {
                 // It was taken out of the line when the device went away.
@@ -159,15 +162,15 @@ impl Module {
         }
     }
 
-    /// Puts a job in line and waits for its answer until the call's deadline. The threads are started by the first.
-    async fn put(
+    /// Puts a job in line; its answer will come. The threads are started by the first.
+    fn put(
         &self,
         call: &Call,
         job: Job,
         message: Option<&Message>,
         logins: Arc<Guarded>,
         whose: &Whose,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ToCome, Error> {
         let (reply, answer) = oneshot::channel();
         let is_probe = matches!(job, Job::Probe { .. });
         let noted = Noted {
@@ -196,11 +199,7 @@ impl Module {
         if let Backend::Process(host) = &self.backend {
             host.pump();
         }
-        tokio::select! {
-            biased;
-            answer = answer => answer.unwrap_or(Err(Error::Closed)),
-            () = self.clock.sleep_until(call.deadline()) => Err(Error::Deadline),
-        }
+        Ok(ToCome { answer, clock: self.clock.clone(), deadline: call.deadline() })
     }
 
     /// Sees to it that somebody asks the devices that are away, if any are. `false`: nobody can. A thread of its own does:
@@ -217,24 +216,15 @@ impl Module {
     }
 
     /// Asks a device that is away whether it is back, or the library.
-    async fn probe(&self, permit: Permit) {
+    fn probe(&self, whose: &Whose) -> Result<ToCome, Error> {
         let longest = self.profile.module.init_timeout() + self.profile.sign.call_timeout() * 2;
         let call = Call::within(&*self.clock, longest);
-        let device = permit.whose().clone();
         // All devices are concerned when it is the library.
-        let is_missed = device.is_none() || self.breaker.was_missed(&device);
-        let job = Job::Probe { device, is_missed };
+        let is_missed = whose.is_none() || self.breaker.was_missed(whose);
+        let job = Job::Probe { device: whose.clone(), is_missed };
         // It needs no login, and gets none.
         let logins = Arc::new(Guarded::new(self.guard.clone(), None, self.profile.clone()));
-        let asked = self.clock.now();
-        let outcome = match self.put(&call, job, None, logins, permit.whose()).await {
-            // It was silent until the process was ended.
-            Err(Error::Host { .. }) if self.clock.now().since(asked) >= self.profile.sign.call_timeout() => {
-                Err(Error::Deadline)
-            }
-            outcome => outcome.map(drop),
-        };
-        self.breaker.probed(permit, &outcome);
+        self.put(&call, job, None, logins, whose)
     }
 
     /// Rises each time the library is initialized.
@@ -355,6 +345,24 @@ impl Drop for Module {
     }
 }
 
+/// An answer that has not come yet. It keeps no library from being dropped.
+struct ToCome {
+    answer: oneshot::Receiver<Result<Answer, Error>>,
+    clock: Arc<dyn Clock>,
+    deadline: Instant,
+}
+
+impl ToCome {
+    /// Waits for it until its deadline.
+    async fn get(self) -> Result<Answer, Error> {
+        tokio::select! {
+            biased;
+            answer = self.answer => answer.unwrap_or(Err(Error::Closed)),
+            () = self.clock.sleep_until(self.deadline) => Err(Error::Deadline),
+        }
+    }
+}
+
 /// Asks what is away, each time that its time has come, until nothing is.
 async fn keep_watch(module: Weak<Module>, _watch: Watch) {
     loop {
@@ -362,7 +370,21 @@ async fn keep_watch(module: Weak<Module>, _watch: Watch) {
         let mut changes = module.breaker.changes();
         let at: Instant = match module.breaker.due() {
             Ok(Some(permit)) => {
-                module.probe(permit).await;
+                let to_come = module.probe(permit.whose());
+                let (breaker, clock) = (module.breaker.clone(), module.clock.clone());
+                let silence = module.profile.sign.call_timeout();
+                drop(module);
+                let asked = clock.now();
+                let answer = match to_come {
+                    Ok(to_come) => to_come.get().await,
+                    Err(error) => Err(error),
+                };
+                let outcome = match answer {
+                    // It was silent until the process was ended.
+                    Err(Error::Host { .. }) if clock.now().since(asked) >= silence => Err(Error::Deadline),
+                    answer => answer.map(drop),
+                };
+                breaker.probed(permit, &outcome);
                 continue;
             }
             Ok(None) => return,

@@ -129,10 +129,28 @@ async fn it_is_found_when_it_is_back_though_nobody_asks_and_without_a_login() {
     assert_eq!(desk.fake.count("C_Login"), logins + 1);
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+#[test]
+fn a_question_that_is_not_answered_keeps_no_library_from_being_dropped() {
+    let desk = Desk::new();
+    runtime().block_on(desk.goes_away());
+    // Whoever calls it waits.
+    let silent = desk.fake.inside();
+    desk.clock.advance(Duration::from_millis(250));
+    // The library's, the watch's, and that of the right to ask.
+    runtime().block_on(until(|| Arc::strong_count(&desk.module.breaker) > 2));
+    let module = Arc::downgrade(&desk.module);
+    drop(desk.module);
+    runtime().block_on(until(|| module.upgrade().is_none()));
+    drop(silent);
+}
+
 #[test]
 fn it_is_found_by_whoever_asks_when_the_runtime_of_those_who_lost_it_is_driven_no_more() {
     let desk = Desk::new();
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (first, second) = (runtime(), runtime());
     first.block_on(desk.goes_away());
     desk.fake.inside().always = None;
