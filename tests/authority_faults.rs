@@ -37,7 +37,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use self::{
     odd_server::{Answer, Server, json, ok, status},
-    stand::{Stand, as_time_passes, call, part},
+    stand::{Stand, call, part},
 };
 
 /// Different tokens of one client that are asked for: each in its own name, and each once a second.
@@ -110,6 +110,22 @@ impl Road {
 
     /// Lets happen what can happen at this moment, signatures too, and a second pass.
     async fn a_second_passes(&self) {
+        self.passes(Duration::from_secs(1)).await;
+    }
+
+    /// Does `work` while time passes, but none while something can happen.
+    async fn as_time_passes<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = self.passes(Duration::from_millis(100)) => {}
+            }
+        }
+    }
+
+    async fn passes(&self, time: Duration) {
         for _ in 0..2 {
             for _ in 0..500 {
                 tokio::task::yield_now().await;
@@ -120,7 +136,7 @@ impl Road {
                 tokio::task::yield_now().await;
             }
         }
-        self.clock.advance(Duration::from_secs(1));
+        self.clock.advance(time);
     }
 
     /// Segl has sent no grant twice; how many it has sent.
@@ -263,15 +279,16 @@ async fn one_outage(road: &Road, front: Front, name: &str, life: u64, fault: &Sp
     road.front(front).answers(Answer::Passed);
     let over = clock.now();
     for request in &requests {
-        as_time_passes(clock, named.source().token(request, &call(clock))).await.unwrap();
+        road.as_time_passes(named.source().token(request, &call(clock))).await.unwrap();
     }
     let back = clock.now().since(over);
     assert!(back <= Duration::from_secs(31), "{}: {back:?}", fault.what);
-    // Those who still waited are served, too, or told in time.
-    let mut rest = as_time_passes(clock, callers.join_all()).await;
-    rest.retain(|ended| ended.result.is_err());
-    for ended in rest {
-        ended.told_in_time(fault);
+    // Those who still waited are served, too, or told in time; whose time runs out when all is well again, without a side.
+    for ended in road.as_time_passes(callers.join_all()).await {
+        match ended.result {
+            Ok(_) | Err(Error::Deadline(None)) => ended.is_in_time(fault),
+            Err(_) => ended.told_in_time(fault),
+        }
     }
     println!(
         "{:<15} | {:<9} | {first:>8} | {later:>5} | {signed:>6} | {served:>10} | {failed:>7} | {:>4.1} s",
@@ -319,13 +336,16 @@ fn caller(
 }
 
 impl Ended {
-    /// By its deadline, a second of the clock that moves in seconds added, the caller knows which side it is, since when,
-    /// and what happened.
-    fn told_in_time(self, fault: &Spoilt) {
-        let Self { result, at, deadline } = self;
-        let late = at.since(deadline);
+    /// By its deadline, a second of the clock that moves in seconds added.
+    fn is_in_time(&self, fault: &Spoilt) {
+        let late = self.at.since(self.deadline);
         assert!(late <= Duration::from_secs(1), "{}: {late:?} late", fault.what);
-        let error = result.expect_err("the authority is away");
+    }
+
+    /// By then the caller knows which side it is, since when, and what happened.
+    fn told_in_time(self, fault: &Spoilt) {
+        self.is_in_time(fault);
+        let error = self.result.expect_err("the authority is away");
         let said = error.to_string();
         assert_eq!((error.side(), error.kind()), (Some(fault.side), fault.kind), "{}: {said}", fault.what);
         assert!(said.contains(fault.said) && said.contains(" since 2027-01-15 "), "{}: {said}", fault.what);
@@ -417,7 +437,7 @@ fn a_refusal_that_comes_from_configuration_is_not_tried_again_and_a_loop_costs_a
                 named.source().token(&request, &call(&road.clock)).await.unwrap_err();
             }
             let minute = front.requests() - before - once;
-            assert!(minute <= most, "{what}: {minute}");
+            assert!((most / 2..=most).contains(&minute), "{what}: {minute}");
             println!("{what:<25} | {minute:>2} requests");
         }
         road.no_jti_was_used_twice();
@@ -463,7 +483,7 @@ fn a_wall_clock_that_jumps_costs_a_named_refusal_and_no_token() {
         clock.set_wall(clock.wall() - Duration::from_secs(3_600));
         road.stand.sandbox.turn(|knobs| knobs.clock_offset = 3_600);
         let mut last = began;
-        while let Ok(served) = as_time_passes(clock, named.token(&call(clock))).await {
+        while let Ok(served) = road.as_time_passes(named.token(&call(clock))).await {
             assert_eq!(served.secret(), token.secret());
             last = clock.now();
             road.a_second_passes().await;
