@@ -241,7 +241,8 @@ impl Desk {
             if deed.name == "sandbox" {
                 self.sandbox_starts(n).await;
             } else {
-                self.run(&(deed.arguments)(n)).await;
+                let said = self.run(&(deed.arguments)(n)).await;
+                assert_eq!(said.code, Some(0), "{}: {said:?}", deed.name);
             }
             least = least.min(begin.elapsed());
         }
@@ -361,6 +362,7 @@ impl Desk {
         let listing: serde_json::Value = serde_json::from_str(&said.out).unwrap();
         let keys = listing["modules"][0]["devices"][0]["keys"].as_array().unwrap().clone();
         println!("keys on the device at the end: {}", keys.len());
+        assert!(!keys.is_empty(), "the one that signs is there");
         for key in keys.iter().map(|key| key["uri"].as_str().unwrap()) {
             let said = self.run(&format!("keys delete {key} --yes --force --pin file:pin")).await;
             assert_eq!(said.code, Some(0), "{said:?}");
