@@ -12,6 +12,8 @@
     reason = "a test fails by panicking and shows its figures, and clippy knows only #[test] functions as tests"
 )]
 
+#[path = "support/processes.rs"]
+mod processes;
 #[path = "support/said.rs"]
 mod said;
 #[path = "support/softhsm.rs"]
@@ -25,6 +27,7 @@ use std::{
     process::{Command, Output, Stdio},
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -34,11 +37,15 @@ use rustix::{
 use tempfile::TempDir;
 
 use self::{
+    processes::children,
     said::beside_softhsm,
     softhsm::{LIBRARY, PIN, SO_PIN, configure, spy},
 };
 
 const WRONG_PIN: &str = "0815-4711";
+
+/// Longer than a program takes to come to its login on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder on a disk with a SoftHSM2 of its own, and the state of Segl.
 struct Desk(TempDir);
@@ -353,16 +360,6 @@ fn watch(fifo: &Path) -> mpsc::Receiver<()> {
     sees
 }
 
-fn children(parent: u32) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_child = |number: &i32| {
-        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-        status.lines().any(|line| line.strip_prefix("PPid:\t") == Some(&parent.to_string()))
-    };
-    numbers.filter(is_child).filter_map(Pid::from_raw).collect()
-}
-
 /// Kills `victim` once C_Login has been called. `false` when it was too late: the login had ended, and so had the
 /// program, which happens where others have the processor meanwhile.
 fn killed_in_time(victim: Victim) -> bool {
@@ -370,13 +367,14 @@ fn killed_in_time(victim: Victim) -> bool {
     desk.keep("pin", WRONG_PIN);
     let logins = watch(&desk.path("spy.log"));
     let start = desk.command(&["keys", "jwk", "file"]).spawn().unwrap();
-    logins.recv().unwrap();
+    logins.recv_timeout(PATIENCE).expect("a login");
     let its = match victim {
-        Victim::Segl => vec![Pid::from_raw(start.id().cast_signed()).unwrap()],
-        Victim::TheLibrarysProcess => children(start.id()),
+        Victim::Segl => Some(start.id()),
+        Victim::TheLibrarysProcess => children(start.id()).first().copied(),
     };
+    let its = its.and_then(|process| Pid::from_raw(process.cast_signed()));
     // One that has ended and was not waited for yet takes the signal, and does nothing with it.
-    let in_time = its.first().is_some_and(|process| kill_process(*process, Signal::KILL).is_ok());
+    let in_time = its.is_some_and(|process| kill_process(process, Signal::KILL).is_ok());
     let said = Said::from(start.wait_with_output().unwrap());
     let in_time = in_time && (said.code.is_none() || victim == Victim::TheLibrarysProcess);
     // Killed a moment later, it had been told the answer.
