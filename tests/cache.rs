@@ -486,6 +486,10 @@ async fn the_cache_is_bounded_and_drops_what_has_expired_first() {
         house.cache.token(&request(&format!("new:{number}")), &house.call()).await.unwrap();
     }
     assert_eq!(house.cache.len(), 100);
+    // Those that have expired went, and none of the others.
+    for number in 0..100 {
+        house.cache.token(&request(&format!("new:{number}")), &house.call()).await.unwrap();
+    }
     assert_eq!(house.asked(), 150);
     house.clock.advance(Duration::from_secs(1));
     for number in 0..500 {

@@ -103,10 +103,14 @@ fn what_the_pages_show_can_be_configured_and_names_its_profile() {
 
 #[test]
 fn links_between_pages_lead_somewhere() {
+    let mut links = 0;
     for (name, page) in pages() {
         let targets = page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
         for target in targets.filter(|target| !target.starts_with("https://")) {
             assert!(folder().join(target).exists(), "{name}: {target}");
+            links += 1;
         }
     }
+    // The index has one to each page.
+    assert!(links >= pages().len() - 1, "{links}");
 }
