@@ -36,6 +36,11 @@ impl SecretSource {
         }
         Ok(sources)
     }
+
+    /// The file that was given; `None` for any other place, and for what is none.
+    pub(super) fn file(&self) -> Option<Source> {
+        self.0.clone().ok().filter(|source| matches!(source, Source::File(_)))
+    }
 }
 
 /// The person at the terminal, if there is one. Without, a prompt would wait for ever on whatever terminal the program

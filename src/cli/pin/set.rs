@@ -2,7 +2,6 @@
 //! configuration names.
 
 use std::{
-    convert::Infallible,
     ffi::OsStr,
     fs::{self, DirBuilder},
     io::{self, Write},
@@ -15,10 +14,14 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    cli::{Context, failure::Failure},
+    cli::{
+        Context,
+        failure::Failure,
+        secret_source::{SecretSource, secret_source},
+    },
     config::{Key, Signer},
     pipeline,
-    secret::{self, Malformed, Source, Sources},
+    secret::{self, Source, Sources},
     sign::pkcs11::{Profile, Profiles},
     state::{Mode, write_file},
 };
@@ -31,23 +34,14 @@ pub(super) struct Command {
     #[arg(long)]
     sign_pin: bool,
     /// Take the PIN from a file that only its owner can read, instead of asking for it
-    #[arg(long, value_name = "file:PATH", value_parser = origin)]
-    from: Option<Origin>,
+    #[arg(long, value_name = "file:PATH", value_parser = secret_source)]
+    from: Option<SecretSource>,
     /// Folder for a systemd credential [default: /etc/credstore.encrypted; /etc/credstore without systemd-creds]
     #[arg(long, value_name = "PATH")]
     directory: Option<PathBuf>,
     /// Replace what is there
     #[arg(long)]
     force: bool,
-}
-
-/// What was given with `--from`. A PIN itself, given by mistake, is forgotten here: the parser's own message would
-/// repeat it.
-#[derive(Clone, Debug)]
-struct Origin(Result<Source, Malformed>);
-
-fn origin(text: &str) -> Result<Origin, Infallible> {
-    Ok(Origin(text.parse()))
 }
 
 /// Where systemd looks for credentials that `LoadCredentialEncrypted=` and `LoadCredential=` name without a path
@@ -77,7 +71,7 @@ pub(super) fn run(command: Command, context: &Context) -> Result<(), Failure> {
         ));
     }
     let pin = match &command.from {
-        Some(origin) => stored(origin)?,
+        Some(from) => stored(from)?,
         None => typed(&signer.name, key)?,
     };
     check(&pin, &signer, &*context.profiles()?)?;
@@ -223,16 +217,13 @@ fn typed(signer: &str, key: &str) -> Result<SecretString, Failure> {
     }
 }
 
-fn stored(origin: &Origin) -> Result<SecretString, Failure> {
-    let source = match &origin.0 {
-        Ok(source @ Source::File(_)) => source.clone(),
-        _ => {
-            return Err(Failure::needs_person(
-                "--from names no file (the value is not repeated)",
-                "Write --from file:PATH; a PIN that stood on a command line is known to others: change it.",
-            ));
-        }
-    };
+fn stored(from: &SecretSource) -> Result<SecretString, Failure> {
+    let source = from.file().ok_or_else(|| {
+        Failure::needs_person(
+            "--from names no file (the value is not repeated)",
+            "Write --from file:PATH; a PIN that stood on a command line is known to others: change it.",
+        )
+    })?;
     let name = source.to_string();
     let read = Sources::new(vec![source]).read("PIN");
     let pin = read.map_err(|why| Failure::needs_person(why.to_string(), why.remedy()))?;
@@ -290,9 +281,9 @@ mod tests {
     #[test]
     fn what_is_no_file_is_forgotten_at_once() {
         for text in ["98765", "exec:/bin/echo 98765", "env:98765"] {
-            let Ok(origin) = origin(text);
-            let failure = stored(&origin).unwrap_err();
-            assert!(!format!("{origin:?} {failure} {failure:?}").contains("98765"), "{failure}");
+            let Ok(from) = secret_source(text);
+            let failure = stored(&from).unwrap_err();
+            assert!(!format!("{from:?} {failure} {failure:?}").contains("98765"), "{failure}");
         }
     }
 
