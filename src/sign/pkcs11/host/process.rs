@@ -46,6 +46,9 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// that lets go of it, if ever.
 static LINGERING: Mutex<Vec<process::Child>> = Mutex::new(Vec::new());
 
+/// No more of them are left behind: those of a library that is asked every second would be thousands in an hour.
+const MOST_LINGERING: usize = 16;
+
 /// Whether this program's `main` begins with [`module_host`](super::module_host).
 static IS_HOST: AtomicBool = AtomicBool::new(false);
 
@@ -221,7 +224,7 @@ impl Child {
             .stdin(Stdio::from(their_jobs))
             .stdout(Stdio::from(their_logins))
             .stderr(Stdio::piped());
-        reap();
+        room_beside(reap())?;
         let mut process = command.spawn()?;
         let status = File::open(format!("/proc/{}/status", process.id())).ok();
         let noise = process.stderr.take().ok_or_else(|| io::Error::other("it has no standard error"))?;
@@ -307,10 +310,22 @@ fn wait_or_leave(mut process: process::Child, time: Duration) -> Option<ExitStat
     ended
 }
 
-/// Lets go of processes that have ended since they were left.
-fn reap() {
+/// Lets go of processes that have ended since they were left; how many have not.
+fn reap() -> usize {
     let mut lingering = LINGERING.lock().unwrap_or_else(PoisonError::into_inner);
     lingering.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
+    lingering.len()
+}
+
+/// Whether another process may be started beside so many that do not end: each keeps its memory, and a device that hangs
+/// in its driver would have us start one after the other.
+fn room_beside(lingering: usize) -> io::Result<()> {
+    if lingering < MOST_LINGERING {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{lingering} earlier ones have been killed and have not ended, as a driver or a disk does not answer"
+    )))
 }
 
 /// The two sockets that this process was started with. From here on, standard input and output are `/dev/null`: a
@@ -377,6 +392,13 @@ mod tests {
         let name = rustix::process::Pid::from_raw(number.cast_signed()).unwrap();
         kill_process(name, Signal::KILL).unwrap();
         assert!(within_a_minute(|| !lingers(number)), "it is kept though it has ended");
+    }
+
+    #[test]
+    fn beside_sixteen_processes_that_do_not_end_no_other_is_started() {
+        assert!(room_beside(15).is_ok());
+        let refused = room_beside(16).unwrap_err().to_string();
+        assert!(refused.starts_with("16 earlier ones have been killed and have not ended"), "{refused}");
     }
 
     #[test]
