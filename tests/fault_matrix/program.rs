@@ -139,8 +139,9 @@ scopes = ["toll:movement/road"]
 /// Asks once; whether a signature came. However it ends, the program says so itself.
 fn ask(bench: &Bench, timeout: &str, seen: &mut Seen) -> Result<bool, String> {
     let folder = bench.folder();
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_segl"))
-        .args(["grant", "road", "--timeout", timeout])
+    // A program that hangs is to fail, not to hang the run.
+    let Output { status, stdout, stderr } = Command::new("timeout")
+        .args(["--signal=KILL", "120", env!("CARGO_BIN_EXE_segl"), "grant", "road", "--timeout", timeout])
         .current_dir(folder)
         .env_clear()
         .envs(env::var_os("PATH").map(|path| ("PATH", path)))
