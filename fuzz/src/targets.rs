@@ -16,7 +16,9 @@ use secrecy::SecretString;
 use segl::{
     advice,
     call::Call,
-    certificate::{Certificate, CertificateSet, Chain, OrganisationIdentifier, OrganisationNumber, Way},
+    certificate::{
+        Certificate, CertificateSet, Chain, Judgement, OrganisationIdentifier, OrganisationNumber, Way,
+    },
     clock::{Clock, Instant, ManualClock, SystemClock},
     config::Config,
     grant::TokenRequest,
@@ -52,8 +54,8 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("token_response", token_response),
 ];
 
-/// 2026-11-22, when the corpus was made: certificates in it are valid.
-const NOW: u64 = 1_795_305_600;
+/// 2027-01-15, when the certificates of the corpus are valid.
+const NOW: u64 = 1_800_000_000;
 
 /// What somebody pastes to have it explained: nothing of it is repeated but codes and phrases that are known.
 pub fn answer(input: &[u8]) {
@@ -138,6 +140,7 @@ pub fn certificates(input: &[u8]) {
     let set = CertificateSet::judge(&found, &[], now);
     assert!(set.best().is_some() && set.members.len() <= found.len());
     assert_eq!(set.chosen().is_some(), set.members.iter().any(|member| member.judgement.way().is_some()));
+    set.members.iter().for_each(|member| is_founded(&member.judgement, member.chain.leaf(), now));
     if let Ok(chain) = Chain::from_file(input, None, now) {
         assert!(chain.len() <= found.len(), "a chain is made of what is there");
         assert_eq!(chain.to_der(true).len(), chain.len());
@@ -161,18 +164,22 @@ fn look_at(certificate: &Certificate, now: SystemTime) {
         assert_eq!(OrganisationIdentifier::parse(&identifier.to_string()), Ok(identifier));
     }
     let judgement = Chain::of(certificate.clone(), &[], now).judge(now);
-    if let Some(way) = judgement.way() {
-        assert!(certificate.check_validity(now).is_ok() && judgement.days_left >= 0, "it is valid");
-        match way {
-            Way::Business => assert!(certificate.organisation_number().is_ok(), "it is somebody's"),
-            _ => assert!(certificate.identifier().is_some(), "it is somebody's"),
-        }
-    }
+    is_founded(&judgement, certificate, now);
     for finding in judgement.fitness().obstacles.iter().chain(&judgement.fitness().cautions) {
         assert!(!finding.to_string().is_empty() && !finding.remedy().is_empty());
     }
     let said = format!("{judgement} {}", judgement.kind);
     assert!(!said.chars().any(char::is_control), "a terminal would act on {said:?}");
+}
+
+/// What works at Maskinporten is valid, and somebody's.
+fn is_founded(judgement: &Judgement, certificate: &Certificate, now: SystemTime) {
+    let Some(way) = judgement.way() else { return };
+    assert!(certificate.check_validity(now).is_ok() && judgement.days_left >= 0);
+    match way {
+        Way::Business => assert!(certificate.organisation_number().is_ok()),
+        _ => assert!(certificate.identifier().is_some()),
+    }
 }
 
 /// The sandbox's clients, and the scenarios that may hold them.
