@@ -12,12 +12,7 @@ use std::{
     time::Duration,
 };
 
-use segl::{
-    config::Config,
-    pipeline::Pipeline,
-    sandbox::{Authentication, Clients, Setup},
-    sign::pkcs11::Profiles,
-};
+use segl::{config::Config, pipeline::Pipeline, sign::pkcs11::Profiles};
 use tokio::time::Instant;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -29,11 +24,12 @@ use crate::{
     Proof, cable,
     chance::Chance,
     faultp11::{FaultP11, faulty},
+    faulty_module::PROFILE,
     footprint::{Footprint, median, nothing_grows},
     leap::LeapingClock,
     load::{CALLERS, Load},
     softhsm::PIN,
-    stand::{KID, Stand},
+    stand::Stand,
 };
 
 pub(crate) fn proof() -> Proof {
@@ -162,16 +158,7 @@ fn pipeline(fault: &FaultP11, stand: &Stand, clock: &Arc<LeapingClock>, folder: 
     let library = folder.join("libfaultp11.so");
     fs::copy(built.join("libfaultp11.so"), &library).unwrap();
     let profile = format!(
-        r#"
-schema = 1
-name = "faultp11"
-title = "Faults on request"
-confidence = "tested"
-sources = ["tests/faultp11"]
-
-[match]
-module_file = ["libfaultp11.so"]
-
+        r#"{PROFILE}
 [module]
 env = ["SOFTHSM2_CONF"]
 env_default = {{ FAULTP11_SCRIPT = "{script}", FAULTP11_COUNTS = "{counts}" }}
@@ -192,13 +179,8 @@ call_timeout_s = 1
     fs::write(folder.join("faultp11.toml"), profile).unwrap();
     let mut profiles = Profiles::embedded();
     profiles.load_dir(folder).unwrap();
-    stand.sandbox.register_key(Clients::KEY_CLIENT, KID, &fault.pair.spki).unwrap();
-    stand.write("pin", PIN);
-    let config = stand.sandbox.config_toml_for(&Setup {
-        key: format!("pkcs11:token=ci;object=grant?module-path={}", library.display()),
-        pin: Some("file:pin".into()),
-        authentication: Authentication::Kid(KID.into()),
-    });
+    let key = format!("pkcs11:token=ci;object=grant?module-path={}", library.display());
+    let config = stand.device_client(key, &fault.pair.spki, PIN);
     let config = Config::parse(&config, stand.folder()).unwrap();
     Pipeline::with_profiles(&config, clock.clone(), Arc::new(profiles)).unwrap()
 }

@@ -24,7 +24,7 @@ use segl::{
 };
 
 /// What the module's profile says of itself; a test adds how it wants it to be driven.
-const PROFILE: &str = r#"
+pub(crate) const PROFILE: &str = r#"
 schema = 1
 name = "faultp11"
 title = "Faults on request"
