@@ -91,16 +91,20 @@ pub struct Health {
     /// What failed again and again and is left alone for a while: devices, libraries, members of a
     /// [`Failover`]. Empty when nothing is away.
     pub away: Vec<Outage>,
+    /// Whether nothing of it would be asked for a signature now. Of several devices one that would be is enough, whatever
+    /// the others do.
+    pub all_away: bool,
     /// When a device that was away was last found to be back, whether or not anybody has asked it for anything since.
     pub answered: Option<Instant>,
 }
 
 impl Health {
-    /// Whether trouble that was heard of at `heard` is over though nothing has been signed since: what was away is back.
+    /// Whether trouble that was heard of at `heard` is over though nothing has been signed since: what was away is back,
+    /// or of several devices one that can sign.
     pub(crate) fn has_ended(&self, trouble: &Error, heard: Instant) -> bool {
         let has_answered = self.answered.is_some_and(|answered| answered > heard);
         let is_over = matches!(trouble, Error::Away(_)) || (trouble.kind() == Fault::Device && has_answered);
-        is_over && self.away.is_empty()
+        is_over && !self.all_away
     }
 }
 

@@ -54,7 +54,7 @@ pub enum State {
 pub struct SignerReadiness {
     /// Its name in the configuration.
     pub name: String,
-    /// `ready`, `down`, or `degraded` when one of its devices is away and another signs.
+    /// `ready`, `down`, or `degraded` when one of its devices is away and another signs, or would.
     pub state: State,
     /// Signatures since the start.
     pub signatures: u64,

@@ -309,13 +309,14 @@ impl Signer for Failover {
     }
 
     fn health(&self) -> Health {
-        let (away, of_a_member) = {
+        let (away, all_away, of_a_member) = {
             let state = self.state_as_known();
-            (state.away(self.clock.now()), state.trouble())
+            (state.away(self.clock.now()), !state.any_to_be_asked(), state.trouble())
         };
         let health = Health {
             signatures: self.signatures.load(Ordering::Relaxed),
             away,
+            all_away,
             answered: self.members.iter().filter_map(|member| member.health().answered).max(),
             ..Health::default()
         };

@@ -119,6 +119,11 @@ impl State {
         self.indices(|standing| standing.turn == Turn::Ready).iter().any(|other| !besides.contains(other))
     }
 
+    /// Whether any is ready, or is asked by whoever comes next: nothing is known to be wrong with it.
+    pub(super) fn any_to_be_asked(&self) -> bool {
+        self.members.iter().any(|standing| matches!(standing.turn, Turn::Ready | Turn::Unasked))
+    }
+
     /// Whether members were seen with different keys, wherever they are now.
     pub(super) fn keys_differ(&self) -> bool {
         let mut keys = self.members.iter().filter_map(|standing| Some(&standing.key.as_ref()?.public_key));

@@ -15,7 +15,7 @@ use crate::{
     },
     clock::ManualClock,
     jose::{Algorithm, RsaPublicKey},
-    sign::{CertificateSource, Credential, FileSigner, Identity, PinProblem},
+    sign::{CertificateSource, Credential, FileSigner, Identity, PinProblem, Watched},
 };
 
 fn clock() -> Arc<ManualClock> {
@@ -201,17 +201,39 @@ async fn it_is_known_which_device_is_away_and_since_when() {
 async fn devices_that_are_known_to_be_back_are_called_away_no_more_though_nobody_asks() {
     let clock = clock();
     let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));
-    let failover = failover(&[&a, &b], &clock);
+    let watched = Watched::new("hsm", Arc::new(failover(&[&a, &b], &clock)), clock.clone());
     a.set(broken());
     b.set(broken());
-    failover.sign(&Call::new(&*clock), message()).await.unwrap_err();
-    let away = || (failover.health().away.len(), failover.health().trouble.is_some());
-    assert_eq!(away(), (2, true));
+    watched.sign(&Call::new(&*clock), message()).await.unwrap_err();
+    assert_eq!(said_by(&watched), (2, true, true));
     clock.advance(Duration::from_millis(1));
     a.is_found();
-    assert_eq!(away(), (1, true));
+    assert_eq!(said_by(&watched), (1, true, false), "one that can sign is enough");
     b.is_found();
-    assert_eq!(away(), (0, false));
+    assert_eq!(said_by(&watched), (0, false, false));
+}
+
+#[tokio::test]
+async fn a_device_that_a_person_must_mend_keeps_no_other_from_being_called_back() {
+    let clock = clock();
+    let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));
+    let watched = Watched::new("hsm", Arc::new(failover(&[&a, &b], &clock)), clock.clone());
+    a.set(broken());
+    b.set(Mood::Fails(Error::Certificate("none is there".into()), false));
+    watched.sign(&Call::new(&*clock), message()).await.unwrap_err();
+    assert_eq!(said_by(&watched), (2, true, true));
+    clock.advance(Duration::from_millis(1));
+    b.is_found();
+    assert_eq!(said_by(&watched), (2, true, true), "its trouble is none that ends by itself");
+    clock.advance(Duration::from_millis(1));
+    a.is_found();
+    assert_eq!(said_by(&watched), (1, true, false));
+}
+
+/// How many devices are away, whether anything is wrong, and whether that keeps the signer from signing.
+fn said_by(watched: &Watched) -> (usize, bool, bool) {
+    let health = watched.health();
+    (health.away.len(), health.trouble.is_some(), health.trouble_since.is_some())
 }
 
 #[tokio::test]

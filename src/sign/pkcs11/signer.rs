@@ -188,9 +188,11 @@ impl Signer for Pkcs11Signer {
     }
 
     fn health(&self) -> Health {
+        let away = self.device.outages();
         let health = Health {
             signatures: self.signatures.load(Ordering::Relaxed),
-            away: self.device.outages(),
+            all_away: !away.is_empty(),
+            away,
             answered: self.device.answered(),
             ..Health::default()
         };
