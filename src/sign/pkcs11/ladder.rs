@@ -291,9 +291,7 @@ impl Ladder {
     /// What it means that `function` answered `code` (a name of the standard, or a number like `0x80000384`).
     pub(super) fn class(&self, function: &str, code: &str) -> Class {
         looked_up(FIRST, function, code)
-            .or_else(|| {
-                self.moved.iter().find(|(moved, _)| moved.fits(function, code)).map(|(_, class)| *class)
-            })
+            .or_else(|| self.moved_class(function, code))
             .or_else(|| looked_up(TABLE, function, code))
             .unwrap_or(Class::Device)
     }
@@ -303,16 +301,27 @@ impl Ladder {
         self.class_of(error) == Some(Class::Transient) && self.has(Rung::NewSession, error)
     }
 
-    /// Whether the device has more to do, or to hold, than it can.
-    pub(super) fn is_busy(&self, error: &Error) -> bool {
-        self.class_of(error) == Some(Class::Busy)
+    /// Whether the profile says that the device has more to do than it can. What the standard calls so may be sessions or
+    /// memory that this process holds.
+    pub(super) fn is_overloaded(&self, error: &Error) -> bool {
+        self.moved_to(error) == Some(Class::Busy)
     }
 
     /// Whether the profile says that nothing helps against `error`.
     pub(super) fn is_fatal(&self, error: &Error) -> bool {
-        let Error::Device { function, code } = error else { return false };
-        let moved = self.moved.iter().find(|(moved, _)| moved.fits(function, code));
-        moved.is_some_and(|(_, class)| *class == Class::Caller)
+        self.moved_to(error) == Some(Class::Caller)
+    }
+
+    /// The class that the profile gives to what the device answered, if it gives one.
+    fn moved_to(&self, error: &Error) -> Option<Class> {
+        match error {
+            Error::Device { function, code } => self.moved_class(function, code),
+            _ => None,
+        }
+    }
+
+    fn moved_class(&self, function: &str, code: &str) -> Option<Class> {
+        self.moved.iter().find(|(moved, _)| moved.fits(function, code)).map(|(_, class)| *class)
     }
 
     /// What `error` means; `None` when it says nothing of the device.

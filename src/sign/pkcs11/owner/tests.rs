@@ -108,6 +108,9 @@ impl Owner {
     }
 }
 
+const HOST_MEMORY: u64 = 0x02;
+const DEVICE_MEMORY: u64 = 0x31;
+const SESSION_COUNT: u64 = 0xb1;
 const FUNCTION_FAILED: u64 = 0x06;
 const ARGUMENTS_BAD: u64 = 0x07;
 const OPERATION_NOT_INITIALIZED: u64 = 0x91;
@@ -202,6 +205,23 @@ fn a_device_that_has_too_much_to_do_is_given_no_more_until_it_is_asked_whether_i
     assert_eq!(ask(Job::Certificates(device.clone())), (false, 0));
     assert_eq!(ask(Job::Describe { login: Some(device.clone()), whole: false }), (false, 0));
     assert_eq!(ask(Job::Probe { device: Some(device), is_missed: true }), (true, 1));
+}
+
+#[test]
+fn sessions_and_memory_that_this_process_may_hold_are_given_back_whatever_was_asked() {
+    for code in [HOST_MEMORY, DEVICE_MEMORY, SESSION_COUNT] {
+        let desk = Desk::new(Profile::unknown());
+        let query = KeyQuery { algorithm: Algorithm::RS512, ..(*desk.query).clone() };
+        for job in [Job::Certificates(query.uri.device()), Job::Find(Arc::new(query))] {
+            desk.sign().unwrap();
+            let starts = desk.fake.count("C_Initialize");
+            // C_GetSlotList and C_GetTokenInfo come first: what is asked of a device that is away goes well.
+            desk.fake.inside().calls = [Outcome::Well, Outcome::Well, answers(code)].into();
+            let answer = desk.ask(job);
+            assert!(answer.is_ok(), "{code:x}: {answer:?}");
+            assert_eq!(desk.fake.count("C_Initialize") - starts, 1, "{code:x}");
+        }
+    }
 }
 
 #[test]

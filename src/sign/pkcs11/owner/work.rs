@@ -227,7 +227,7 @@ impl<'a> Work<'a> {
         let ladder = &self.owner.ladder;
         // A device that has too much to do is not given more. Only when that lasts, it may be that what it is said to hold
         // is ours.
-        if !ladder.has(Rung::Reinitialize, error) || (ladder.is_busy(error) && !is_probe) {
+        if !ladder.has(Rung::Reinitialize, error) || (ladder.is_overloaded(error) && !is_probe) {
             return false;
         }
         match &self.state.running {
