@@ -13,6 +13,7 @@ mod error;
 mod eseal;
 mod failover;
 mod file;
+mod last_trouble;
 mod outage;
 pub mod pkcs11;
 mod verify;

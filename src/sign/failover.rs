@@ -27,7 +27,7 @@ use crate::{
     call::Call,
     certificate::Chain,
     clock::{BoxFuture, Clock, Instant},
-    sign::{Error, Fault, Health, Key, MakeMessage, Signed, Signer},
+    sign::{Error, Fault, Health, Key, MakeMessage, Signed, Signer, last_trouble::LastTrouble},
 };
 
 /// How long a member that is looked at beside others may hold them up.
@@ -46,7 +46,7 @@ pub struct Failover {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     signatures: AtomicU64,
-    trouble: Mutex<Option<(Error, Instant)>>,
+    trouble: LastTrouble,
 }
 
 impl fmt::Debug for Failover {
@@ -65,7 +65,7 @@ impl Failover {
     ) -> Self {
         let members: Vec<_> = std::iter::once(first).chain(others).collect();
         let state = Mutex::new(State::of(members.len()));
-        Self { members, clock, state, signatures: AtomicU64::new(0), trouble: Mutex::default() }
+        Self { members, clock, state, signatures: AtomicU64::new(0), trouble: LastTrouble::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -282,30 +282,19 @@ impl Failover {
         }
         Err(first.unwrap_or(Error::Deadline))
     }
-
-    /// Remembers how it went.
-    fn noted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match &outcome {
-            Ok(_) => *trouble = None,
-            Err(Error::Closed) => {}
-            Err(error) => *trouble = Some((error.clone(), self.clock.now())),
-        }
-        outcome
-    }
 }
 
 impl Signer for Failover {
     fn key<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Key, Error>> {
-        Box::pin(async move { self.noted(self.find(call).await) })
+        Box::pin(self.trouble.watch(&*self.clock, self.find(call)))
     }
 
     fn sign<'a>(&'a self, call: &'a Call, make: MakeMessage) -> BoxFuture<'a, Result<Signed, Error>> {
-        Box::pin(async move { self.noted(self.sign_with_one(call, make).await) })
+        Box::pin(self.trouble.watch(&*self.clock, self.sign_with_one(call, make)))
     }
 
     fn chain<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Chain, Error>> {
-        Box::pin(async move { self.noted(self.read_chain(call).await) })
+        Box::pin(self.trouble.watch(&*self.clock, self.read_chain(call)))
     }
 
     fn health(&self) -> Health {
@@ -320,10 +309,7 @@ impl Signer for Failover {
             answered: self.members.iter().filter_map(|member| member.health().answered).max(),
             ..Health::default()
         };
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // What was away may have come back while nobody asked.
-        let trouble = trouble.filter(|(error, heard)| !health.has_ended(error, *heard));
-        Health { trouble: trouble.map(|(error, _)| error).or(of_a_member), ..health }
+        Health { trouble: self.trouble.lasting(&health).or(of_a_member), ..health }
     }
 
     fn pauses(&self) -> (Duration, Duration) {

@@ -15,7 +15,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -28,7 +28,7 @@ use self::{
     content::{KeyFile, Refusal},
     rsa::mechanism,
 };
-use super::{Error, Health, Key, MakeMessage, PinProblem, Signed, Signer};
+use super::{Error, Health, Key, MakeMessage, PinProblem, Signed, Signer, last_trouble::LastTrouble};
 use crate::{
     call::Call,
     certificate::{Certificate, Chain},
@@ -58,7 +58,7 @@ struct Shared {
     /// Held by whoever reads the file, so that a person is asked for the password once.
     reading: Arc<tokio::sync::Mutex<()>>,
     signatures: AtomicU64,
-    trouble: Mutex<Option<Error>>,
+    trouble: LastTrouble,
 }
 
 /// Where the key stands.
@@ -112,7 +112,7 @@ impl FileSigner {
             loaded: OnceLock::new(),
             reading: Arc::default(),
             signatures: AtomicU64::new(0),
-            trouble: Mutex::new(None),
+            trouble: LastTrouble::default(),
         };
         Self { shared: Arc::new(shared), further: Vec::new() }
     }
@@ -179,10 +179,9 @@ impl FileSigner {
         }
     }
 
-    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        let trouble = result.as_ref().err().cloned();
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        result
+    /// Does `work` and remembers how it went.
+    async fn noted<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.shared.trouble.watch(&*self.shared.clock, work).await
     }
 }
 
@@ -198,7 +197,7 @@ impl fmt::Debug for FileSigner {
 impl Signer for FileSigner {
     fn key<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Key, Error>> {
         Box::pin(async move {
-            let loaded = self.noted(self.loaded(call).await)?;
+            let loaded = self.noted(self.loaded(call)).await?;
             Ok(Key {
                 algorithm: self.shared.algorithm,
                 public_key: loaded.rsa.public_key().clone(),
@@ -209,7 +208,7 @@ impl Signer for FileSigner {
     }
 
     fn sign<'a>(&'a self, call: &'a Call, make: MakeMessage) -> BoxFuture<'a, Result<Signed, Error>> {
-        Box::pin(async move { self.noted(self.signed(call, make).await) })
+        Box::pin(self.noted(self.signed(call, make)))
     }
 
     fn chain<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Chain, Error>> {
@@ -233,7 +232,7 @@ impl Signer for FileSigner {
     fn health(&self) -> Health {
         Health {
             signatures: self.shared.signatures.load(Ordering::Relaxed),
-            trouble: self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            trouble: self.shared.trouble.lasting(&Health::default()),
             ..Health::default()
         }
     }

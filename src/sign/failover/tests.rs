@@ -176,6 +176,18 @@ async fn a_caller_in_a_hurry_says_nothing_of_a_device() {
 }
 
 #[tokio::test]
+async fn a_request_too_many_says_nothing_of_the_devices() {
+    let clock = clock();
+    let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));
+    let failover = failover(&[&a, &b], &clock);
+    failover.sign(&Call::new(&*clock), message()).await.unwrap();
+    let busy = Error::Busy { waiting: 64, after: Duration::from_secs(1) };
+    [&a, &b].into_iter().for_each(|device| device.set(Mood::Fails(busy.clone(), false)));
+    assert_eq!(failover.sign(&Call::new(&*clock), message()).await.unwrap_err(), busy);
+    assert_eq!(failover.health(), Health { signatures: 1, ..Health::default() });
+}
+
+#[tokio::test]
 async fn it_is_known_which_device_is_away_and_since_when() {
     let clock = clock();
     let [a, b] = [0, 0].map(|pair| Device::with(pairs()[pair], Vec::new(), &clock));

@@ -1,7 +1,7 @@
 use std::{
     fs::{Permissions, set_permissions, write},
     os::unix::fs::PermissionsExt,
-    sync::atomic::AtomicUsize,
+    sync::{Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -229,6 +229,7 @@ async fn a_call_whose_deadline_has_passed_never_makes_its_message() {
     bench.clock.advance(Duration::from_secs(31));
     let make: MakeMessage = Box::new(|| panic!("made for nobody"));
     assert_eq!(signer.sign(&late, make).await.unwrap_err(), Error::Deadline);
+    assert_eq!(signer.health().trouble, None, "it was the caller who was late");
 }
 
 #[tokio::test]

@@ -20,9 +20,9 @@ use super::{
 use crate::{
     call::Call,
     certificate::{Certificate, Chain},
-    clock::{BoxFuture, Instant},
+    clock::BoxFuture,
     jose::{Algorithm, RsaPublicKey},
-    sign::{Error, Health, Key, MakeMessage, Signed, Signer, verify},
+    sign::{Error, Health, Key, MakeMessage, Signed, Signer, last_trouble::LastTrouble, verify},
 };
 
 /// A key that was found, made ready to verify what it signs.
@@ -41,7 +41,7 @@ pub struct Pkcs11Signer {
     verify: bool,
     key: Mutex<Option<Found>>,
     signatures: AtomicU64,
-    trouble: Mutex<Option<(Error, Instant)>>,
+    trouble: LastTrouble,
 }
 
 impl fmt::Debug for Pkcs11Signer {
@@ -75,7 +75,7 @@ impl Pkcs11Signer {
             verify: true,
             key: Mutex::default(),
             signatures: AtomicU64::new(0),
-            trouble: Mutex::default(),
+            trouble: LastTrouble::default(),
         })
     }
 
@@ -161,30 +161,23 @@ impl Pkcs11Signer {
         Chain::assemble(&key.public_key, pool, now).map_err(|why| Error::Certificate(why.to_string()))
     }
 
-    /// Remembers how it went.
-    fn noted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        let mut trouble = lock(&self.trouble);
-        match &outcome {
-            Ok(_) => *trouble = None,
-            // A program that ends says nothing of the device.
-            Err(Error::Closed) => {}
-            Err(error) => *trouble = Some((error.clone(), self.device.modules.clock().now())),
-        }
-        outcome
+    /// Does `work` and remembers how it went.
+    async fn noted<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.trouble.watch(&**self.device.modules.clock(), work).await
     }
 }
 
 impl Signer for Pkcs11Signer {
     fn key<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Key, Error>> {
-        Box::pin(async move { self.noted(self.find(call).await.map(|found| found.key)) })
+        Box::pin(self.noted(async move { Ok(self.find(call).await?.key) }))
     }
 
     fn sign<'a>(&'a self, call: &'a Call, make: MakeMessage) -> BoxFuture<'a, Result<Signed, Error>> {
-        Box::pin(async move { self.noted(self.sign_verified(call, make).await) })
+        Box::pin(self.noted(self.sign_verified(call, make)))
     }
 
     fn chain<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Chain, Error>> {
-        Box::pin(async move { self.noted(self.read_chain(call).await) })
+        Box::pin(self.noted(self.read_chain(call)))
     }
 
     fn health(&self) -> Health {
@@ -196,10 +189,7 @@ impl Signer for Pkcs11Signer {
             answered: self.device.answered(),
             ..Health::default()
         };
-        let trouble = lock(&self.trouble).clone();
-        // It may have come back while nobody asked.
-        let trouble = trouble.filter(|(error, heard)| !health.has_ended(error, *heard));
-        Health { trouble: trouble.map(|(error, _)| error), ..health }
+        Health { trouble: self.trouble.lasting(&health), ..health }
     }
 
     fn pauses(&self) -> (Duration, Duration) {
