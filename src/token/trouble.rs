@@ -60,9 +60,16 @@ impl Trouble {
     pub(super) async fn signing<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let asked = self.clock.now();
         let result = self.unless(Error::Sign(sign::Error::Deadline), work).await;
-        if let Err(error @ Error::Sign(why)) = &result {
-            let counts = why.is_trouble(self.clock.now().since(asked));
-            self.note(&mut locked(&self.last), error, counts);
+        match &result {
+            // Whatever becomes of the grant, it has just been signed.
+            Ok(_) => {
+                locked(&self.last).take_if(|failure| failure.outage.side == Side::Signer);
+            }
+            Err(error @ Error::Sign(why)) => {
+                let counts = why.is_trouble(self.clock.now().since(asked));
+                self.note(&mut locked(&self.last), error, counts);
+            }
+            Err(_) => {}
         }
         result
     }
@@ -131,4 +138,44 @@ impl Drop for Pending<'_> {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::{clock::ManualClock, token::Authority};
+
+    fn trouble() -> Trouble {
+        let clock = ManualClock::at(UNIX_EPOCH);
+        Trouble::new(Arc::new(Contact::new(Authority::Maskinporten, clock.clone())), clock)
+    }
+
+    fn side(outage: Option<Outage>) -> Option<Side> {
+        Some(outage?.side)
+    }
+
+    #[tokio::test]
+    async fn a_signer_that_has_just_signed_is_to_blame_for_nothing_that_comes_after() {
+        let gone = sign::Error::Device { function: "C_Sign".into(), code: "CKR_DEVICE_REMOVED".into() };
+        for (error, counts) in [(gone, Some(Side::Signer)), (sign::Error::KeyChanged, None)] {
+            let trouble = trouble();
+            trouble.signing(async { Err::<(), _>(Error::Sign(error)) }).await.unwrap_err();
+            assert_eq!([side(trouble.outage(|| None)), side(trouble.hint())], [counts, Some(Side::Signer)]);
+            trouble.signing(async { Ok(()) }).await.unwrap();
+            assert_eq!([trouble.outage(|| None), trouble.hint()], [None, None]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signature_says_nothing_of_an_authority_that_failed() {
+        let trouble = trouble();
+        let authority = Authority::Maskinporten;
+        let error = Error::Unavailable { authority, status: 503, retry_after: None };
+        let away = Outage::of(error, UNIX_EPOCH);
+        trouble.watch(Err::<(), _>(Error::Away(Box::new(away)))).unwrap_err();
+        trouble.signing(async { Ok(()) }).await.unwrap();
+        assert_eq!(side(trouble.outage(|| None)), Some(Side::Authority));
+    }
 }
