@@ -35,7 +35,7 @@ use self::{
     growth::{Growth, Size},
     link::{Handed, InFlight, Link},
     noise::Noise,
-    process::{Child, wait_for},
+    process::{Child, is_for_want_of_room, wait_for},
 };
 use super::{ladder::Ladder, profile::Profile, queue::Queue};
 use crate::{
@@ -170,12 +170,16 @@ impl Host {
         let program = self.program.path().map_err(unstarted)?;
         let module = &self.profile.module;
         let child = Child::start(
+            &self.path,
             &program,
             Path::new(&module.working_directory),
             module.environment(std::env::vars_os()),
         )
         .map_err(|why| {
             let folder = &module.working_directory;
+            if is_for_want_of_room(&why) {
+                return self.error(format!("cannot be started: {why}"));
+            }
             unstarted(format!("its process cannot be started in the folder {folder}: {why}"))
         })?;
         let hello = ToHost::Hello(Box::new(Hello {

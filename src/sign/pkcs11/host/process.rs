@@ -42,11 +42,11 @@ const MOST_NOISE: usize = 64;
 /// How long a process that was killed is waited for.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-/// Processes that were killed and have not ended: one that waits for a device inside the operating system ends when
-/// that lets go of it, if ever.
-static LINGERING: Mutex<Vec<process::Child>> = Mutex::new(Vec::new());
+/// Processes that were killed and have not ended, each with its library: one that waits for a device inside the operating
+/// system ends when that lets go of it, if ever.
+static LINGERING: Mutex<Vec<(PathBuf, process::Child)>> = Mutex::new(Vec::new());
 
-/// No more of them are left behind: those of a library that is asked every second would be thousands in an hour.
+/// No more of one library are left behind: a device that hangs for days would have left hundreds, each with its memory.
 const MOST_LINGERING: usize = 16;
 
 /// Whether this program's `main` begins with [`module_host`](super::module_host).
@@ -190,6 +190,7 @@ pub(super) fn wait_for_end(end: BorrowedFd<'_>) {
 /// The process of a library, as its parent has it.
 #[derive(Debug)]
 pub(super) struct Child {
+    library: PathBuf,
     /// Taken out when it is ended.
     process: Option<process::Child>,
     /// What the operating system says of it. Opened at the start: later, not even its parent may, where `/proc` shows
@@ -204,8 +205,10 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `program` in `folder`, with `environment` and no more. The process ends with the *thread* that calls this.
+    /// Starts `program` in `folder` for `library`, with `environment` and no more. The process ends with the *thread* that
+    /// calls this.
     pub(super) fn start(
+        library: &Path,
         program: &Path,
         folder: &Path,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -224,13 +227,20 @@ impl Child {
             .stdin(Stdio::from(their_jobs))
             .stdout(Stdio::from(their_logins))
             .stderr(Stdio::piped());
-        room_beside(reap())?;
+        room_beside(reap(library))?;
         let mut process = command.spawn()?;
         let status = File::open(format!("/proc/{}/status", process.id())).ok();
         let noise = process.stderr.take().ok_or_else(|| io::Error::other("it has no standard error"))?;
         let flags = rustix::fs::fcntl_getfl(&noise)?;
         rustix::fs::fcntl_setfl(&noise, flags | rustix::fs::OFlags::NONBLOCK)?;
-        Ok(Self { process: Some(process), status, jobs, logins, noise: Some(noise) })
+        Ok(Self {
+            library: library.to_owned(),
+            process: Some(process),
+            status,
+            jobs,
+            logins,
+            noise: Some(noise),
+        })
     }
 
     /// Hands what the library has said on its standard error to `heard`, piece by piece.
@@ -273,7 +283,7 @@ impl Child {
             return Ok(Some(status));
         }
         process.kill()?;
-        Ok(wait_or_leave(process, LAST_MOMENT))
+        Ok(wait_or_leave(&self.library, process, LAST_MOMENT))
     }
 
     /// Waits until it has ended, at most `time`.
@@ -302,19 +312,19 @@ fn wait_at_most(process: &mut process::Child, time: Duration) -> Option<ExitStat
 }
 
 /// How it ended, if it does so in `time`; else it is left to [`reap`].
-fn wait_or_leave(mut process: process::Child, time: Duration) -> Option<ExitStatus> {
+fn wait_or_leave(library: &Path, mut process: process::Child, time: Duration) -> Option<ExitStatus> {
     let ended = wait_at_most(&mut process, time);
     if ended.is_none() {
-        LINGERING.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+        LINGERING.lock().unwrap_or_else(PoisonError::into_inner).push((library.to_owned(), process));
     }
     ended
 }
 
-/// Lets go of processes that have ended since they were left; how many have not.
-fn reap() -> usize {
+/// Lets go of processes that have ended since they were left; how many of `library` have not.
+fn reap(library: &Path) -> usize {
     let mut lingering = LINGERING.lock().unwrap_or_else(PoisonError::into_inner);
-    lingering.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
-    lingering.len()
+    lingering.retain_mut(|(_, process)| matches!(process.try_wait(), Ok(None)));
+    lingering.iter().filter(|(of, _)| of == library).count()
 }
 
 /// Whether another process may be started beside so many that do not end: each keeps its memory, and a device that hangs
@@ -323,9 +333,17 @@ fn room_beside(lingering: usize) -> io::Result<()> {
     if lingering < MOST_LINGERING {
         return Ok(());
     }
-    Err(io::Error::other(format!(
+    let problem = format!(
         "{lingering} earlier ones have been killed and have not ended, as a driver or a disk does not answer"
-    )))
+    );
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, problem))
+}
+
+/// Whether a process that was not started may be started later though nobody changes anything: the machine has no more
+/// room for it, or earlier ones have not ended.
+pub(super) fn is_for_want_of_room(why: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, ResourceBusy, WouldBlock};
+    matches!(why.kind(), OutOfMemory | ResourceBusy | WouldBlock)
 }
 
 /// The two sockets that this process was started with. From here on, standard input and output are `/dev/null`: a
@@ -379,15 +397,15 @@ mod tests {
     }
 
     fn lingers(process: u32) -> bool {
-        reap();
-        LINGERING.lock().unwrap().iter().any(|it| it.id() == process)
+        reap(Path::new("/opt/lib.so"));
+        LINGERING.lock().unwrap().iter().any(|(_, it)| it.id() == process)
     }
 
     #[test]
     fn a_process_that_does_not_end_is_not_waited_for_and_let_go_of_when_it_does() {
         let process = asleep();
         let number = process.id();
-        assert_eq!(wait_or_leave(process, Duration::from_millis(5)), None);
+        assert_eq!(wait_or_leave(Path::new("/opt/lib.so"), process, Duration::from_millis(5)), None);
         assert!(lingers(number));
         let name = rustix::process::Pid::from_raw(number.cast_signed()).unwrap();
         kill_process(name, Signal::KILL).unwrap();
@@ -397,8 +415,40 @@ mod tests {
     #[test]
     fn beside_sixteen_processes_that_do_not_end_no_other_is_started() {
         assert!(room_beside(15).is_ok());
-        let refused = room_beside(16).unwrap_err().to_string();
+        let refused = room_beside(16).unwrap_err();
+        assert!(is_for_want_of_room(&refused), "it is nobody's mistake");
+        let refused = refused.to_string();
         assert!(refused.starts_with("16 earlier ones have been killed and have not ended"), "{refused}");
+    }
+
+    #[test]
+    fn processes_of_one_library_that_do_not_end_keep_no_other_from_being_started() {
+        let [stuck, other] = ["/opt/stuck.so", "/opt/other.so"].map(Path::new);
+        let processes: Vec<_> = (0..MOST_LINGERING).map(|_| asleep()).collect();
+        let numbers: Vec<_> = processes.iter().map(process::Child::id).collect();
+        for process in processes {
+            assert_eq!(wait_or_leave(stuck, process, Duration::ZERO), None);
+        }
+        let start = |library| Child::start(library, Path::new("/bin/true"), Path::new("/"), []);
+        let (refused, started) = (start(stuck).map(drop), start(other).map(drop));
+        for number in numbers {
+            let name = rustix::process::Pid::from_raw(number.cast_signed()).unwrap();
+            kill_process(name, Signal::KILL).unwrap();
+        }
+        let refused = refused.unwrap_err();
+        assert!(is_for_want_of_room(&refused), "{refused}");
+        started.unwrap();
+        assert!(within_a_minute(|| reap(stuck) == 0));
+        start(stuck).unwrap();
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_may_be_started_later_and_what_is_not_there_may_not() {
+        for (code, wanted) in
+            [(Errno::AGAIN, true), (Errno::NOMEM, true), (Errno::NOENT, false), (Errno::ACCESS, false)]
+        {
+            assert_eq!(is_for_want_of_room(&code.into()), wanted, "{code}");
+        }
     }
 
     #[test]
@@ -415,7 +465,14 @@ mod tests {
         let status = File::open(format!("/proc/{}/status", process.id())).ok();
         let (jobs, other) = Channel::pair().unwrap();
         let logins = Channel::over(other);
-        let child = Child { process: Some(process), status, jobs, logins, noise: None };
+        let child = Child {
+            library: "/opt/lib.so".into(),
+            process: Some(process),
+            status,
+            jobs,
+            logins,
+            noise: None,
+        };
         let before = child.memory().unwrap();
         input.write_all(&vec![1; SIZE]).unwrap();
         assert!(within_a_minute(|| child.memory().unwrap() >= before + 99), "{before} MiB before");
