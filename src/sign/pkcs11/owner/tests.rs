@@ -13,6 +13,7 @@ use super::{
             fake::{Fake, Outcome},
         },
         guard::{Guard, PinRecords},
+        job::{Doomed, NewKeyPair},
         login::{Guarded, LoginOutcome, LoginRequest},
     },
     *,
@@ -187,6 +188,33 @@ fn what_passes_by_itself_is_asked_once_more_before_the_library_is_started_anew()
         desk.fake.inside().calls = vec![answers(FUNCTION_FAILED); times].into();
         desk.ask(Job::Certificates(desk.query.uri.device())).unwrap();
         assert_eq!(desk.fake.count("C_Initialize") - starts, wanted, "{times}");
+    }
+}
+
+#[test]
+fn what_may_have_been_written_is_not_begun_again_whatever_failed_after_it() {
+    for code in [FUNCTION_FAILED, DEVICE_ERROR] {
+        let mut profile = Profile::unknown();
+        profile.errors.transient = vec!["CKR_FUNCTION_FAILED".into()];
+        let desk = Desk::new(profile);
+        desk.sign().unwrap();
+        let pair = NewKeyPair::new("new");
+        let job = Job::Generate { device: desk.query.uri.device(), pair };
+        // Slots, device, a search before anything is written; a session; a key, its name, no public key; the pair.
+        desk.fake.inside().calls = [[Outcome::Well; 8].as_slice(), &[answers(code)]].concat().into();
+        let error = desk.ask(job).unwrap_err();
+        assert!(
+            matches!(&error, Error::Device { function, .. } if function == "C_GetAttributeValue"),
+            "{error}"
+        );
+        assert_eq!(desk.fake.count("C_GenerateKeyPair"), 1, "{code:x}");
+        // A device that fails before that is asked again.
+        desk.sign().unwrap();
+        desk.fake.inside().calls = [Outcome::Well, Outcome::Well, answers(code)].into();
+        assert_eq!(
+            desk.ask(Job::Delete { device: desk.query.uri.device(), doomed: Doomed::default() }).map(drop),
+            Ok(())
+        );
     }
 }
 

@@ -30,15 +30,19 @@ pub(in super::super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub(super) struct Work<'a> {
     owner: &'a Owner,
     state: RwLockWriteGuard<'a, State>,
+    /// The job may have written something: what has been begun is not begun again.
+    is_writing: bool,
 }
 
 impl<'a> Work<'a> {
     pub(super) fn of(owner: &'a Owner) -> Self {
-        Self { owner, state: owner.state.write().unwrap_or_else(PoisonError::into_inner) }
+        let state = owner.state.write().unwrap_or_else(PoisonError::into_inner);
+        Self { owner, state, is_writing: false }
     }
 
     /// Does `act`; once more as it is, when what failed passes by itself; and once more with the library initialized anew,
-    /// when that may help. `device`: whose failure it would be. `is_probe`: it is asked whether that is back.
+    /// when that may help; but not where something may have been written by then. `device`: whose failure it would be.
+    /// `is_probe`: it is asked whether that is back.
     pub(super) fn mended<T>(
         &mut self,
         device: Option<&Uri>,
@@ -47,13 +51,13 @@ impl<'a> Work<'a> {
     ) -> Result<T, Error> {
         let fresh = self.state.running.is_none();
         let mut outcome = act(self);
-        if outcome.as_ref().is_err_and(|error| self.owner.ladder.passes(error)) {
+        if outcome.as_ref().is_err_and(|error| self.owner.ladder.passes(error)) && !self.is_writing {
             outcome = act(self);
         }
         match outcome {
             Err(error) if self.may_heal(device, is_probe, &error) => {
                 self.stop();
-                if fresh {
+                if fresh || self.is_writing {
                     return Err(error);
                 }
                 act(self).inspect_err(|error| self.leave(device, is_probe, error))
@@ -119,6 +123,7 @@ impl<'a> Work<'a> {
             }
             Job::Provide { label } => {
                 let library = self.running()?.library.library().clone();
+                self.is_writing = true;
                 let provided = provision::provide(library.as_ref(), label, logins);
                 // Libraries number their slots anew when a device has been made.
                 self.stop();
@@ -195,6 +200,7 @@ impl<'a> Work<'a> {
         let connection = self.connect(device, logins)?;
         // The cheapest question that a lost device cannot answer, asked before anything is written.
         object::matching(connection.keeper().as_ref(), ObjectClass::PrivateKey, Vec::new())?;
+        self.is_writing = true;
         Ok(connection)
     }
 
