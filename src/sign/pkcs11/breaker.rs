@@ -238,9 +238,13 @@ impl Breaker {
         };
         let open_after = self.profile.errors.open_after;
         let mut circuits = self.circuits();
-        // Where it is the library, there are no others to be spared; nor are those that are as silent.
+        // Where it is the library, there are no others to be spared; nor are those that are as silent. One device may have
+        // several URIs, and has one name.
+        let name = circuits.get(&permit.whose).map(|circuit| circuit.name.clone());
         let is_other = |other: &Whose| permit.whose.is_some() && other.is_some() && *other != permit.whose;
-        let has_others = circuits.iter().any(|(other, circuit)| is_other(other) && !circuit.is_silent());
+        let has_others = circuits.iter().any(|(other, circuit)| {
+            is_other(other) && Some(&circuit.name) != name.as_ref() && !circuit.is_silent()
+        });
         if let Some(circuit) = circuits.get_mut(&permit.whose) {
             circuit.probed(answered, open_after, now, pauses);
             circuit.heard(matches!(outcome, Err(Error::Deadline)), has_others, now);

@@ -311,6 +311,18 @@ fn a_device_that_is_silent_and_holds_nobody_up_is_asked_as_soon_as_any() {
 }
 
 #[test]
+fn a_device_under_two_names_is_not_spared_for_its_own_sake() {
+    let desk = Desk::new();
+    let whole = of("A;serial=1");
+    for whose in [of("A"), whole] {
+        desk.shows_its_key(&whose);
+    }
+    desk.opened(&of("A"));
+    let waits: Vec<_> = (0..5).map(|_| desk.probe(Err(Error::Deadline)).as_millis()).collect();
+    assert_eq!(waits, [250, 500, 1000, 1000, 1000]);
+}
+
+#[test]
 fn devices_that_are_silent_together_do_not_spare_each_other() {
     let desk = Desk::new();
     for whose in [of("A"), of("B")] {
