@@ -311,6 +311,15 @@ impl Permit {
 /// Somebody watches over the open circuits until this is dropped.
 pub(super) struct Watch(Arc<Breaker>);
 
+impl Watch {
+    /// Ends it, as no circuit is open. A new one, if one has opened meanwhile: whoever opened it has left it to this.
+    pub(super) fn end(self) -> Option<Self> {
+        let breaker = self.0.clone();
+        drop(self);
+        breaker.watch()
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         *self.0.is_watched.lock().unwrap_or_else(PoisonError::into_inner) = false;

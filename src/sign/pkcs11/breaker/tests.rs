@@ -281,6 +281,23 @@ fn one_watches_at_a_time_and_only_while_something_is_to_be_asked() {
 }
 
 #[test]
+fn a_circuit_that_opens_while_a_watch_ends_is_watched_over_all_the_same() {
+    let desk = Desk::new();
+    desk.opened(&of("A"));
+    let watch = desk.breaker.watch().expect("somebody is to watch");
+    desk.probe(Ok(()));
+    assert!(matches!(desk.breaker.due(), Ok(None)), "nothing is to be asked");
+    desk.opened(&of("B"));
+    assert!(desk.breaker.watch().is_none(), "whoever opened it leaves it to the watch");
+    let watch = watch.end().expect("it goes on");
+    assert!(desk.breaker.watch().is_none());
+    desk.probe(Ok(()));
+    assert!(watch.end().is_none());
+    desk.opened(&of("A"));
+    assert!(desk.breaker.watch().is_some());
+}
+
+#[test]
 fn a_device_that_is_silent_when_it_is_asked_and_holds_others_up_is_asked_more_and_more_rarely() {
     let desk = Desk::new();
     let a = of("A");

@@ -364,7 +364,7 @@ impl ToCome {
 }
 
 /// Asks what is away, each time that its time has come, until nothing is.
-async fn keep_watch(module: Weak<Module>, _watch: Watch) {
+async fn keep_watch(module: Weak<Module>, mut watch: Watch) {
     loop {
         let Some(module) = module.upgrade().filter(|module| !module.queue.is_closed()) else { return };
         let mut changes = module.breaker.changes();
@@ -387,7 +387,13 @@ async fn keep_watch(module: Weak<Module>, _watch: Watch) {
                 breaker.probed(permit, &outcome);
                 continue;
             }
-            Ok(None) => return,
+            Ok(None) => match watch.end() {
+                Some(next) => {
+                    watch = next;
+                    continue;
+                }
+                None => return,
+            },
             Err(at) => at,
         };
         let clock = module.clock.clone();
