@@ -17,8 +17,8 @@ pub struct Errors {
     pub transient: Vec<String>,
     /// Nothing helps: the error is the answer.
     pub fatal: Vec<String>,
-    /// The device has more to do than it can: the caller comes again later. For a signature, Segl lets go of its sessions
-    /// first.
+    /// The device has more to do than it can: the caller comes again later. Only a signature that is refused so is tried
+    /// again, on new sessions, then with the library started anew.
     pub busy: Vec<String>,
     /// How the library is started anew.
     pub reinit_kind: ReinitKind,
