@@ -110,7 +110,8 @@ impl Breaker {
         whose: &Whose,
         might_log_in: impl Fn(&LoginRequest) -> bool,
     ) -> Turn {
-        // That is looked up on the disk, which may take its time: other devices are not to wait for it.
+        // That is looked up on the disk, which may take its time. Whoever asks for this device waits for it, and so does what
+        // else runs on that thread; callers on other threads who ask for other devices do not.
         let refused = self.refused(whose, self.clock.now());
         let might_log_in = refused.as_ref().is_some_and(|(request, _)| might_log_in(request));
         let now = self.clock.now();
