@@ -213,7 +213,8 @@ mod tests {
             paths in vec(select(vec!["/opt/a.so", "/usr/lib/*/b.so", "/o p\"t/c.so"]), 0..3),
             variables in vec("[A-Z_][A-Z0-9_]{0,8}".prop_filter("secret", |name| !is_secret(name)), 0..3),
             value in "[ -~åø]{0,12}",
-            reserved in "([ -#%-z]|\\$\\{[A-Z]{1,4}\\}){0,6}",
+            // No secret's name is made of these letters.
+            reserved in "([ -#%-z]|\\$\\{[A-O]{1,4}\\}){0,6}",
             (os_locking, force_v2, skip, thread) in any::<(bool, bool, bool, bool)>(),
             init_timeout_s in 1_u64..=600,
             groups in vec("[a-z]{1,8}", 0..2),
