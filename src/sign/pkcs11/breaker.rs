@@ -274,6 +274,12 @@ impl Breaker {
         self.changes.subscribe()
     }
 
+    /// How many wait for a change.
+    #[cfg(test)]
+    pub(super) fn listeners(&self) -> usize {
+        self.changes.receiver_count()
+    }
+
     /// Wakes all who wait for a change.
     pub(super) fn changed(&self) {
         self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
