@@ -278,8 +278,9 @@ impl Host {
 
     /// Time that counts against no job.
     fn excuse(&self, time: Duration) {
-        for flight in self.link().iter_mut().flat_map(|link| link.in_flight.values_mut()) {
-            flight.sent = flight.sent + time;
+        let now = self.clock.now();
+        if let Some(link) = self.link().as_mut() {
+            link.excuse(time, now);
         }
     }
 

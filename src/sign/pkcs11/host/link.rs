@@ -198,6 +198,14 @@ impl Link {
         Ok(Some((answer, flight.reply)))
     }
 
+    /// Time that counts against no job. One that was given in the course of it has not waited for all of it: that it hangs
+    /// would be noticed so much later.
+    pub(super) fn excuse(&mut self, time: Duration, now: Instant) {
+        for flight in self.in_flight.values_mut() {
+            flight.sent = (flight.sent + time).min(now);
+        }
+    }
+
     /// What to say of the process when one of its jobs takes longer than anything that still works. `impatient`: or
     /// longer than who asked for it waits.
     pub(super) fn late(&self, now: Instant, profile: &Profile, impatient: bool) -> Option<String> {

@@ -128,3 +128,22 @@ fn a_question_is_not_to_blame_for_what_goes_before_it_or_starts_the_library_anew
         assert!(desk.hangs_after(1));
     }
 }
+
+#[test]
+fn time_in_which_the_machine_slept_counts_against_no_job_and_in_favour_of_none_that_came_later() {
+    let night = Duration::from_secs(8 * 3600);
+    for (slept_before, slept_after) in [(true, false), (false, true)] {
+        let mut desk = Desk::new();
+        if slept_before {
+            desk.clock.advance(night);
+        }
+        desk.give(probe("silent", false));
+        if slept_after {
+            desk.clock.advance(night);
+        }
+        // It is seen a moment later that the machine has slept.
+        desk.link.excuse(night, desk.clock.now());
+        assert!(!desk.hangs_after(2));
+        assert!(desk.hangs_after(3), "slept before: {slept_before}");
+    }
+}
