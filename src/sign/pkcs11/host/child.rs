@@ -113,8 +113,12 @@ fn greet(jobs: &Channel) -> Result<Hello, String> {
         },
         None => return Err("nobody is there".into()),
     };
-    let ready = encoded(&FromHost::Ready { version })?;
+    let ready = encoded(&FromHost::Ready { version: version.clone() })?;
+    // The parent learns from it that the builds differ, and tells.
     jobs.send(&ready).map_err(|why| why.to_string())?;
+    if hello.version != version {
+        return Err(format!("is of version {version}, and its parent of version {}", hello.version));
+    }
     Ok(hello)
 }
 
@@ -204,5 +208,26 @@ impl Logins for RemoteLogins {
         let (request, outcome) = (request.clone(), outcome.clone());
         let question = LoginQuestion::Ended { job: self.job, request, outcome };
         self.ask(&question, decoded).unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::profile::Profile, *};
+
+    #[test]
+    fn a_process_of_another_build_than_its_parent_tells_it_so_and_loads_nothing() {
+        let own = env!("CARGO_PKG_VERSION");
+        for (version, is_own) in [(own, true), ("0.0.0-other", false)] {
+            let (parent, child) = Channel::pair().unwrap();
+            let (version, profile) = (version.to_owned(), Profile::unknown());
+            let hello = Hello { version, path: "/m.so".into(), profile };
+            parent.send(&encoded(&ToHost::Hello(Box::new(hello))).unwrap()).unwrap();
+            let greeted = greet(&Channel::over(child));
+            assert_eq!(greeted.is_ok(), is_own, "{:?}", greeted.err());
+            let mut buffer = vec![0; LONGEST_FRAME];
+            let answer = decoded(receive(&parent, &mut buffer).unwrap().unwrap()).unwrap();
+            assert!(matches!(answer, FromHost::Ready { version } if version == own));
+        }
     }
 }
