@@ -2,6 +2,7 @@
 
 mod module;
 mod noted;
+mod watch;
 
 pub(super) use self::module::Module;
 

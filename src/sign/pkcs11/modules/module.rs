@@ -2,7 +2,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -14,7 +14,7 @@ use tokio::{runtime, sync::oneshot};
 use super::{
     super::{
         Pin,
-        breaker::{Breaker, Permit, Turn, Watch, Whose},
+        breaker::{Breaker, Permit, Turn, Whose},
         guard::Guard,
         host::Host,
         job::{Answer, Job},
@@ -26,6 +26,7 @@ use super::{
     },
     noted::Noted,
     unusable,
+    watch::keep_watch,
 };
 use crate::{
     call::{Call, Priority},
@@ -43,11 +44,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(in super::super) struct Module {
     path: PathBuf,
     pub(in super::super) profile: Arc<Profile>,
-    clock: Arc<dyn Clock>,
-    queue: Arc<Queue>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) queue: Arc<Queue>,
     generation: Arc<AtomicU64>,
     guard: Arc<Guard>,
-    breaker: Arc<Breaker>,
+    pub(super) breaker: Arc<Breaker>,
     backend: Backend,
     threads: Mutex<Option<Threads>>,
 }
@@ -216,7 +217,7 @@ impl Module {
     }
 
     /// Asks a device that is away whether it is back, or the library.
-    fn probe(&self, whose: &Whose) -> Result<ToCome, Error> {
+    pub(super) fn probe(&self, whose: &Whose) -> Result<ToCome, Error> {
         let longest = self.profile.module.init_timeout() + self.profile.sign.call_timeout() * 2;
         let call = Call::within(&*self.clock, longest);
         // All devices are concerned when it is the library.
@@ -346,7 +347,7 @@ impl Drop for Module {
 }
 
 /// An answer that has not come yet. It keeps no library from being dropped.
-struct ToCome {
+pub(super) struct ToCome {
     answer: oneshot::Receiver<Result<Answer, Error>>,
     clock: Arc<dyn Clock>,
     deadline: Instant,
@@ -354,53 +355,11 @@ struct ToCome {
 
 impl ToCome {
     /// Waits for it until its deadline.
-    async fn get(self) -> Result<Answer, Error> {
+    pub(super) async fn get(self) -> Result<Answer, Error> {
         tokio::select! {
             biased;
             answer = self.answer => answer.unwrap_or(Err(Error::Closed)),
             () = self.clock.sleep_until(self.deadline) => Err(Error::Deadline),
-        }
-    }
-}
-
-/// Asks what is away, each time that its time has come, until nothing is.
-async fn keep_watch(module: Weak<Module>, mut watch: Watch) {
-    loop {
-        let Some(module) = module.upgrade().filter(|module| !module.queue.is_closed()) else { return };
-        let mut changes = module.breaker.changes();
-        let at: Instant = match module.breaker.due() {
-            Ok(Some(permit)) => {
-                let to_come = module.probe(permit.whose());
-                let (breaker, clock) = (module.breaker.clone(), module.clock.clone());
-                let silence = module.profile.sign.call_timeout();
-                drop(module);
-                let asked = clock.now();
-                let answer = match to_come {
-                    Ok(to_come) => to_come.get().await,
-                    Err(error) => Err(error),
-                };
-                let outcome = match answer {
-                    // It was silent until the process was ended.
-                    Err(Error::Host { .. }) if clock.now().since(asked) >= silence => Err(Error::Deadline),
-                    answer => answer.map(drop),
-                };
-                breaker.probed(permit, &outcome);
-                continue;
-            }
-            Ok(None) => match watch.end() {
-                Some(next) => {
-                    watch = next;
-                    continue;
-                }
-                None => return,
-            },
-            Err(at) => at,
-        };
-        let clock = module.clock.clone();
-        drop(module);
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = clock.sleep_until(at) => {}
         }
     }
 }
