@@ -129,6 +129,27 @@ async fn a_device_that_refused_its_pin_is_never_asked_again_and_the_other_goes_o
     assert_eq!(a.asked(), 0, "not even when it is the last");
 }
 
+/// Signs within `time`, of which `share` passes each time that `hanging` is asked.
+async fn sign_past(
+    hanging: &Device,
+    failover: &Arc<Failover>,
+    time: Duration,
+    share: Duration,
+) -> Result<Signed, Error> {
+    let clock = hanging.clock.clone();
+    let signing = tokio::spawn({
+        let (failover, clock) = (failover.clone(), clock.clone());
+        async move { failover.sign(&Call::within(&*clock, time), message()).await }
+    });
+    while !signing.is_finished() {
+        tokio::task::yield_now().await;
+        if hanging.asked() > 0 {
+            clock.advance(share);
+        }
+    }
+    signing.await.unwrap()
+}
+
 #[tokio::test]
 async fn a_device_that_hangs_leaves_the_other_its_share_of_the_time() {
     let clock = clock();
@@ -136,18 +157,8 @@ async fn a_device_that_hangs_leaves_the_other_its_share_of_the_time() {
     let failover = Arc::new(failover(&[&a, &b], &clock));
     failover.key(&Call::new(&*clock)).await.unwrap();
     a.set(Mood::Hangs);
-    let signing = tokio::spawn({
-        let (failover, clock) = (failover.clone(), clock.clone());
-        async move { failover.sign(&Call::within(&*clock, Duration::from_secs(60)), message()).await }
-    });
-    while !signing.is_finished() {
-        tokio::task::yield_now().await;
-        if a.asked() > 0 {
-            // Half of what is left, for the proof that its key is there still.
-            clock.advance(Duration::from_secs(30));
-        }
-    }
-    signing.await.unwrap().unwrap();
+    // Half of what is left, for the proof that its key is there still.
+    sign_past(&a, &failover, Duration::from_secs(60), Duration::from_secs(30)).await.unwrap();
 }
 
 #[tokio::test]
@@ -158,17 +169,8 @@ async fn a_caller_in_a_hurry_says_nothing_of_a_device() {
     failover.key(&Call::new(&*clock)).await.unwrap();
     a.asked();
     a.set(Mood::Hangs);
-    let signing = tokio::spawn({
-        let (failover, clock) = (failover.clone(), clock.clone());
-        async move { failover.sign(&Call::within(&*clock, Duration::from_secs(1)), message()).await }
-    });
-    while !signing.is_finished() {
-        tokio::task::yield_now().await;
-        if a.asked() > 0 {
-            clock.advance(Duration::from_millis(500));
-        }
-    }
-    signing.await.unwrap().expect("the other one had half of the time");
+    let signed = sign_past(&a, &failover, Duration::from_secs(1), Duration::from_millis(500)).await;
+    signed.expect("the other one had half of the time");
     assert_eq!(failover.health(), Health { signatures: 1, ..Health::default() });
     a.set(Mood::Well);
     b.set(broken());

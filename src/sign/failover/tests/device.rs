@@ -15,7 +15,7 @@ pub(super) enum Mood {
 /// A file signer that plays a device: it can fail, hang, come back, and come back with another key.
 #[derive(Debug)]
 pub(super) struct Device {
-    clock: Arc<ManualClock>,
+    pub(super) clock: Arc<ManualClock>,
     folder: tempfile::TempDir,
     inside: Mutex<(Arc<FileSigner>, u64)>,
     pub(super) mood: Mutex<Mood>,
